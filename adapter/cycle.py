@@ -1,0 +1,97 @@
+"""One ASGI HTTP cycle: request → response → background.
+
+Starlette runs BackgroundTasks inside the application call, after the last
+``http.response.body``. "The response is complete" and "the application has
+returned" are therefore two events: the stream is closed on the first, the
+invocation ends with the second.
+
+ASGI specification, HTTP & WebSocket ASGI Message Format:
+https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+import asyncio
+from collections.abc import Collection
+
+from .exceptions import AppError
+from .log import log_exception
+from .response import SERVER_ERROR, SERVER_ERROR_BODY, Head, State
+from .stream import ResponseStream
+from .types import ASGIApp, Message, Scope
+
+# What became of the caller, for the log, by the state in which the app failed.
+_CONSEQUENCES = {
+    State.IDLE: "its caller gets a 500",
+    State.HELD: "its caller gets a 500",
+    State.OPEN: "its response could not be completed",
+    State.CLOSED: "its caller already had the whole response, status %d",
+    State.LOST: "its caller was gone",
+}
+
+
+class HTTPCycle:
+    """Calls the app for one request, and carries its messages to a `ResponseStream`."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        body: bytes,
+        stream: ResponseStream,
+        request_id: str,
+        exclude_headers: Collection[str] = (),
+    ) -> None:
+        self._scope = scope
+        self._body: bytes | None = body
+        self._stream = stream
+        self._request_id = request_id
+        self._exclude_headers = exclude_headers
+
+    async def run(self, app: ASGIApp) -> None:
+        """From the request to the end of the background work. An exception of the app's ends here, in the log."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except (Exception, asyncio.CancelledError) as exception:
+            await self._failed(exception)
+        else:
+            if self._stream.state not in (State.CLOSED, State.LOST):
+                await self._failed(AppError("the application returned without completing its response"))
+        await self._stream.settle()
+
+    async def receive(self) -> Message:
+        """The request, in one message; then nothing, until the response is over.
+
+        Lambda does not tell a function that its caller has gone. A disconnect
+        before the response has ended would cut streams and files short.
+        """
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._stream.ended()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Take a message; returns when its bytes are out, after the last one when Lambda has passed all of them on.
+
+        `AppError`, raised into the app, for what ASGI does not allow. After a loss
+        of the connection it drops what comes, as ASGI 2.3 servers do.
+        """
+        match message.get("type"):
+            case "http.response.start":
+                head = Head.parse(message.get("status"), message.get("headers", ()))
+                if self._exclude_headers:
+                    kept = tuple(field for field in head.headers if field[0] not in self._exclude_headers)
+                    head = Head(head.status, kept)
+                self._stream.start(head)
+            case "http.response.body":
+                await self._stream.send(message.get("body", b""), more=message.get("more_body", False))
+            case other:
+                raise AppError(f"{other!a} is not a message that an HTTP application can send here")
+
+    async def _failed(self, exception: BaseException) -> None:
+        state = self._stream.state
+        consequence = _CONSEQUENCES[state] % (self._stream.status,) if state is State.CLOSED else _CONSEQUENCES[state]
+        # Here, in the app's own task and context: tracers go by the context to see an exception once.
+        log_exception(exception, "The application failed in RequestId %s; %s", ascii(self._request_id), consequence)
+        await self._stream.fail(exception)
+        if self._stream.state is State.IDLE:
+            self._stream.start(SERVER_ERROR)
+            await self._stream.send(SERVER_ERROR_BODY, more=False)

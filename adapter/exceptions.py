@@ -1,0 +1,38 @@
+"""What can go wrong, by whose fault it is.
+
+AdapterError
+├── ConfigurationError   the caller's: a constructor argument is not one of the choices
+├── EventError           the event's: it is malformed, or no trigger knows it; fails that invocation alone
+├── AppError             the application's: it broke the ASGI contract, or wrote to a closed stream
+├── LifespanFailure      the application's: its lifespan startup failed; an init error
+├── RuntimeApiError      the platform's: the Runtime API cannot be reached, or answered what it never should
+└── SeamError            awslambdaric's: its shape is not one that this package knows
+"""
+
+
+class AdapterError(Exception):
+    """Base of every exception this package raises."""
+
+
+class ConfigurationError(AdapterError, ValueError):
+    """An argument has a value that is not one of the choices; the message names them."""
+
+
+class EventError(AdapterError, ValueError):
+    """The event cannot be read as a request; the message says which field is wrong."""
+
+
+class AppError(AdapterError, RuntimeError):
+    """The application broke the ASGI contract; the message names the message and the state it came in."""
+
+
+class LifespanFailure(AdapterError, RuntimeError):
+    """The application reported ``lifespan.startup.failed``; the message is the application's own."""
+
+
+class RuntimeApiError(AdapterError, OSError):
+    """The Runtime API could not be reached, or what it sent is not HTTP."""
+
+
+class SeamError(AdapterError, RuntimeError):
+    """awslambdaric does not have the shape that streaming beneath it depends on."""

@@ -1,0 +1,138 @@
+"""ASGI lifespan: startup once per execution environment, in its init phase.
+
+https://asgi.readthedocs.io/en/latest/specs/lifespan.html
+"""
+
+import asyncio
+import enum
+from typing import Any
+
+from .exceptions import AppError, LifespanFailure
+from .log import log_exception, logger
+from .types import ASGIApp, LifespanMode, Message
+
+_LAST_WORDS = 1.0  # seconds for an app to return after it has said that its startup failed
+
+
+class _State(enum.Enum):
+    """Where the conversation with the app stands."""
+
+    CALLED = "called"  # it has been called, and has received nothing
+    STARTING = "starting up"  # it has received lifespan.startup
+    STARTED = "started"
+    UNSUPPORTED = "unsupported"  # it does not speak lifespan
+    STOPPING = "shutting down"  # it has received lifespan.shutdown
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+_ON_SEND: dict[tuple[_State, str], _State] = {
+    (_State.STARTING, "lifespan.startup.complete"): _State.STARTED,
+    (_State.STARTING, "lifespan.startup.failed"): _State.FAILED,
+    (_State.STOPPING, "lifespan.shutdown.complete"): _State.STOPPED,
+    (_State.STOPPING, "lifespan.shutdown.failed"): _State.FAILED,
+}
+
+_ON_RETURN: dict[_State, _State] = {
+    _State.CALLED: _State.UNSUPPORTED,
+    _State.STARTING: _State.UNSUPPORTED,
+    _State.STARTED: _State.STOPPED,
+    _State.STOPPING: _State.STOPPED,
+}
+
+_ON_RAISE: dict[_State, _State] = {
+    _State.CALLED: _State.UNSUPPORTED,
+    _State.STARTING: _State.FAILED,
+    _State.STARTED: _State.FAILED,
+    _State.STOPPING: _State.FAILED,
+}
+
+
+class Lifespan:
+    """The lifespan of one app.
+
+    With ``mode`` "auto" an app that raises, returns or sends before it has
+    received anything does not speak lifespan, and is served without; so is one
+    that sends what is not lifespan's, or returns without a word. With "on"
+    that is a failure. With both, an app that fails after it has received
+    ``lifespan.startup`` fails its startup.
+
+    ``state`` is what the app has put into ``scope["state"]``: to be copied for each request.
+    """
+
+    def __init__(self, app: ASGIApp, mode: LifespanMode) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._mode = mode
+        self._phase = _State.CALLED
+        self._message = ""
+        self._answered = asyncio.Event()
+        self._shutdown = asyncio.Event()
+        self._exception: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lifespan {self._phase.value}>"
+
+    async def startup(self) -> None:
+        """Run the app's startup; raises what the app raised, or `LifespanFailure`."""
+        self._task = asyncio.create_task(self._run(), name="lifespan")
+        await self._answered.wait()
+        if self._phase is _State.STARTED:
+            return
+        # After its verdict the app has to return: it raises what the verdict was about, where there is something.
+        await asyncio.wait([self._task], timeout=_LAST_WORDS)
+        if self._phase is _State.FAILED or self._mode == "on":
+            if isinstance(self._exception, Exception):
+                raise self._exception
+            if self._exception is not None:
+                raise LifespanFailure("the application's startup was cancelled") from self._exception
+            raise LifespanFailure(self._message or "the application does not speak the lifespan protocol")
+        logger.info("The application does not speak the lifespan protocol")
+
+    async def shutdown(self) -> None:
+        """Run the app's shutdown; raises what the app raised, or `LifespanFailure`."""
+        if self._phase is _State.STARTED and self._task is not None:
+            self._shutdown.set()
+            await asyncio.wait([self._task])
+            if self._exception is not None:
+                raise self._exception
+            if self._message:
+                raise LifespanFailure(self._message)
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except (Exception, asyncio.CancelledError) as exception:
+            self._exception = exception
+            if self._phase is _State.STARTED:
+                log_exception(exception, "The application's lifespan has ended before its shutdown")
+            self._advance(_ON_RAISE.get(self._phase, self._phase))
+        else:
+            self._advance(_ON_RETURN.get(self._phase, self._phase))
+
+    async def _receive(self) -> Message:
+        if self._phase is _State.CALLED:
+            self._advance(_State.STARTING)
+            return {"type": "lifespan.startup"}
+        await self._shutdown.wait()
+        self._advance(_State.STOPPING)
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        kind = str(message.get("type"))
+        answer = _ON_SEND.get((self._phase, kind))
+        if answer is not None:
+            self._message = str(message.get("message", ""))
+            self._advance(answer)
+            return
+        state = self._phase
+        if state is _State.CALLED or (state is _State.STARTING and not kind.startswith("lifespan.")):
+            self._advance(_State.UNSUPPORTED)
+        raise AppError(f"{kind!a} cannot come while the lifespan is {state.value}")
+
+    def _advance(self, state: _State) -> None:
+        self._phase = state
+        if state not in (_State.CALLED, _State.STARTING):
+            self._answered.set()

@@ -1,0 +1,21 @@
+"""The package's logger: no handlers, no level; the runtime's are in force (on Lambda, awslambdaric's)."""
+
+import logging
+import traceback
+
+logger = logging.getLogger("adapter")
+
+
+def log_exception(exception: BaseException, message: str, *args: object) -> None:
+    """Log an exception with its traceback, whatever its text consists of.
+
+    awslambdaric's log handler raises for half a surrogate pair, which any text
+    from a JSON event can have: such a traceback is logged as ASCII.
+    """
+    text = "".join(traceback.format_exception(exception))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        logger.error("%s\n%s", message % args, text.encode("ascii", "backslashreplace").decode())
+    else:
+        logger.error(message, *args, exc_info=exception)

@@ -1,0 +1,318 @@
+"""The response as a state table, without I/O.
+
+A response is begun, may have a body, and is ended; in mid-stream it can only
+fail. What each event does in each state stands in `TABLE`, and nowhere else:
+an event that the table does not have is an error of the application, and
+changes nothing.
+
+Where the response goes is the `Sink`'s affair: chunk by chunk to the Runtime
+API (`adapter.runtime_api`), or into a buffer (`Buffer`).
+"""
+
+import base64
+import enum
+import json
+import re
+import string
+import traceback
+from typing import NamedTuple, Protocol
+
+from .exceptions import AppError
+from .types import RawHeaders
+
+HTTP_INTEGRATION = "application/vnd.awslambda.http-integration-response"
+"""The POST's content type by which Lambda knows that a prelude precedes the body."""
+
+DELIMITER = b"\0" * 8
+"""Ends the prelude. JSON has no raw NUL, so that the first eight in a row are it."""
+
+BODILESS = frozenset({204, 205, 304})
+"""Statuses whose responses have no body (RFC 9110, 15.3.5, 15.3.6, 15.4.5)."""
+
+# What belongs to one connection (RFC 9110, 7.6.1) or is the front end's to set; content-length too: the stream is
+# chunked, and a function URL would only rename it to x-amzn-remapped-content-length.
+_NOT_PASSED_ON = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make it for each call
+
+# RFC 9110, 5.6.2 and 5.5: what a header's name and its value can consist of.
+_TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
+_FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+
+
+class Head(NamedTuple):
+    """Status and headers of an HTTP response; header names in lower case, text by latin-1."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, status: object, headers: RawHeaders) -> "Head":
+        """From the fields of ``http.response.start``; `AppError` for what is not legal HTTP.
+
+        A line break in a header would end it, and begin another of an
+        attacker's choice: nothing of the kind is passed on, or repaired.
+        """
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise AppError(f"http.response.start: status must be an integer from 200 to 599, not {status!a}")
+        fields = []
+        for name, value in headers:
+            if not isinstance(name, bytes) or not name or name.translate(None, _TOKEN):
+                raise AppError(f"http.response.start: {name!a} is not a legal header name")
+            if not isinstance(value, bytes) or value.translate(None, _FIELD):
+                raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
+            fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
+        return cls(int(status), tuple(fields))
+
+    def combine(self, separator: str) -> tuple[dict[str, str], list[str]]:
+        """One value a header, repeats joined by ``separator``; and the cookies set, which cannot be joined."""
+        headers: dict[str, str] = {}
+        cookies = []
+        for name, value in self.headers:
+            if name == "set-cookie":
+                cookies.append(value)
+            elif name in headers:
+                # An empty one would leave a blank at an end, where a value has none (RFC 9110, 5.5).
+                headers[name] = f"{headers[name]}{separator}{value}".strip(" \t")
+            else:
+                headers[name] = value
+        return headers, cookies
+
+    def prelude(self) -> bytes:
+        """``{"statusCode": 200, "headers": {name: value}, "cookies": […]}``, ASCII.
+
+        Header values are strings, also repeated ones: an array has no meaning
+        to a function URL and is an error to API Gateway.
+        """
+        headers, cookies = self.combine(", ")
+        prelude: dict[str, object] = {
+            "statusCode": self.status,
+            "headers": {name: value for name, value in headers.items() if name not in _NOT_PASSED_ON},
+        }
+        if cookies:
+            prelude["cookies"] = cookies
+        return _to_json(prelude).encode()
+
+
+SERVER_ERROR = Head(500, (("content-type", "text/plain; charset=utf-8"),))
+SERVER_ERROR_BODY = b"Internal Server Error"
+"""What the caller gets of an exception: nothing of what it says."""
+
+
+class Failure(NamedTuple):
+    """A failure in mid-stream, as the two error trailers say it.
+
+    ``type`` is ``Function.Name``, letters only; ``body`` is base64, on one line,
+    of the JSON ``{"errorType", "errorMessage", "stackTrace": [str]}``.
+    """
+
+    type: str
+    body: str
+
+    @classmethod
+    def of(cls, exception: BaseException) -> "Failure":
+        name = type(exception).__name__
+        letters = re.sub("[^A-Za-z]", "", name)
+        report = {
+            "errorType": name,
+            "errorMessage": str(exception)[:4096],
+            # The innermost frames: a trailer is a header, and headers have limits.
+            "stackTrace": traceback.format_tb(exception.__traceback__, limit=-20),
+        }
+        return cls(
+            f"Function.{letters[:1].upper()}{letters[1:]}",
+            base64.b64encode(json.dumps(report).encode()).decode(),
+        )
+
+
+class State(enum.Enum):
+    """Where a response stands."""
+
+    IDLE = "idle"  # nothing is known
+    HELD = "held"  # status and headers are known, nothing is on the wire
+    OPEN = "open"  # the head is on the wire
+    CLOSED = "closed"  # the end is on the wire
+    LOST = "lost"  # the other side has refused the response, or is gone: the rest is dropped
+
+
+class Event(enum.Enum):
+    """What happens to a response."""
+
+    START = "the start of a response"
+    FLUSH = "the end of the wait for a first piece of body"
+    BODY = "a piece of body"
+    LAST = "the last piece of body"
+    FAIL = "a failure of the application"
+    LOSE = "the loss of the other side"
+
+
+class Write(enum.Enum):
+    """What the sink is told."""
+
+    HEAD = enum.auto()
+    DATA = enum.auto()
+    END = enum.auto()
+    FAILURE = enum.auto()
+
+
+TABLE: dict[State, dict[Event, tuple[State, tuple[Write, ...]]]] = {
+    State.IDLE: {
+        Event.START: (State.HELD, ()),
+        Event.FAIL: (State.IDLE, ()),
+        Event.LOSE: (State.LOST, ()),
+    },
+    State.HELD: {
+        Event.FLUSH: (State.OPEN, (Write.HEAD,)),
+        Event.BODY: (State.OPEN, (Write.HEAD, Write.DATA)),
+        Event.LAST: (State.CLOSED, (Write.HEAD, Write.DATA, Write.END)),
+        Event.FAIL: (State.IDLE, ()),  # nobody has seen the head: another response can take its place
+        Event.LOSE: (State.LOST, ()),
+    },
+    State.OPEN: {
+        Event.BODY: (State.OPEN, (Write.DATA,)),
+        Event.LAST: (State.CLOSED, (Write.DATA, Write.END)),
+        Event.FAIL: (State.CLOSED, (Write.FAILURE,)),
+        Event.LOSE: (State.LOST, ()),
+    },
+    State.CLOSED: {
+        Event.FAIL: (State.CLOSED, ()),  # the caller has its whole response: a failure now is for the log
+        Event.LOSE: (State.LOST, ()),
+    },
+    State.LOST: {
+        Event.START: (State.LOST, ()),
+        Event.BODY: (State.LOST, ()),
+        Event.LAST: (State.LOST, ()),
+        Event.FAIL: (State.LOST, ()),
+        Event.LOSE: (State.LOST, ()),
+    },
+}
+
+
+class Sink(Protocol):
+    """Where a response goes: what comes is said without waiting; the last two wait."""
+
+    def open(self, head: Head | None, content_type: str) -> None:
+        """Take the head; None for a raw response, which has a content type only."""
+
+    def data(self, body: bytes, *, more: bool) -> None:
+        """Take a piece of body, which may be empty; there is ``more`` to come, or `end` comes next."""
+
+    def end(self, failure: Failure | None) -> None:
+        """The body is complete, or the response has failed."""
+
+    def flush(self) -> None:
+        """Pass on what has been taken."""
+
+    async def drain(self) -> None:
+        """`flush`, and wait until more may be said: backpressure."""
+
+    async def settle(self) -> None:
+        """Until the other side has taken, or refused, the whole response; at once if none was begun."""
+
+
+class Buffer:
+    """A sink that keeps the response: for callers to whom Lambda does not stream, and outside Lambda.
+
+    A response that fails becomes a 500: nobody has seen a part of it.
+    """
+
+    __slots__ = ("body", "head")
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.body = bytearray()
+
+    def open(self, head: Head | None, content_type: str) -> None:
+        self.head = head
+
+    def data(self, body: bytes, *, more: bool) -> None:
+        self.body += body
+
+    def end(self, failure: Failure | None) -> None:
+        if failure is not None:
+            self.head, self.body = SERVER_ERROR, bytearray(SERVER_ERROR_BODY)
+
+    def flush(self) -> None:
+        """It is where it goes."""
+
+    async def drain(self) -> None:
+        """Memory is always ready."""
+
+    async def settle(self) -> None:
+        """Nobody else has to take it."""
+
+
+class Response:
+    """One response: takes events, tells the sink what `TABLE` says.
+
+    ``bodiless`` is the request's part in whether there is a body: True for HEAD.
+    """
+
+    __slots__ = ("_bodiless", "_content_type", "_head", "_sink", "state")
+
+    def __init__(self, sink: Sink, *, bodiless: bool = False) -> None:
+        self.state = State.IDLE
+        self._sink = sink
+        self._bodiless = bodiless
+        self._head: Head | None = None
+        self._content_type = HTTP_INTEGRATION
+
+    def __repr__(self) -> str:
+        return f"<Response {self.state.value}>"
+
+    @property
+    def status(self) -> int:
+        """The response's status; 200 when it is raw."""
+        return self._head.status if self._head else 200
+
+    def start(self, head: Head | None, content_type: str = HTTP_INTEGRATION) -> None:
+        """Begin with an HTTP head, or raw (``head`` None) with a content type."""
+        self._advance(Event.START)
+        self._head, self._content_type = head, content_type
+
+    def flush(self) -> None:
+        """Send the head though there is no body yet."""
+        self._write(self._advance(Event.FLUSH))
+
+    def body(self, data: bytes, *, more: bool) -> None:
+        """A piece of the body; the last one when there is no ``more``."""
+        self._write(self._advance(Event.BODY if more else Event.LAST), data)
+
+    def fail(self, exception: BaseException) -> None:
+        """The application has failed: error trailers in mid-stream, nothing before and after it."""
+        if Write.FAILURE in self._advance(Event.FAIL):
+            self._sink.end(Failure.of(exception))
+
+    def lose(self) -> None:
+        """The other side takes no more."""
+        self._advance(Event.LOSE)
+
+    def _advance(self, event: Event) -> tuple[Write, ...]:
+        try:
+            self.state, writes = TABLE[self.state][event]
+        except KeyError:
+            raise AppError(f"{event.value} cannot come while the response is {self.state.value}") from None
+        return writes
+
+    def _write(self, writes: tuple[Write, ...], data: bytes = b"") -> None:
+        for write in writes:
+            match write:
+                case Write.HEAD:
+                    self._sink.open(self._head, self._content_type)
+                case Write.DATA:
+                    if self._bodiless or self.status in BODILESS:
+                        data = b""
+                    self._sink.data(data, more=Write.END not in writes)
+                case _:
+                    self._sink.end(None)

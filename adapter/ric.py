@@ -1,0 +1,120 @@
+"""The seam under awslambdaric: it fetches events and calls the handler; only the response is ours.
+
+awslambdaric does its I/O through one native module, which it keeps in
+``awslambdaric.lambda_runtime_client.runtime_client``: ``next``,
+``post_invocation_result`` and ``post_error``. That one reference is replaced.
+``next`` remembers the ids that a post needs; a post for an invocation that has
+been answered by us does nothing. It lies beneath the classes that tracers
+patch, so what they do around a post still happens; and everything is passed on
+as it came, so a new argument needs no new version.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .exceptions import SeamError
+from .wire import INVOCATION_ID
+
+_NATIVE = ("next", "post_invocation_result", "post_error")
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One invocation, as ``/next`` gave it.
+
+    ``invocation_id`` is the attempt's nonce, where the platform sends one: it
+    is echoed, so that the answer of a timed-out attempt is not taken for that
+    of the next one with the same request id.
+    """
+
+    request_id: str
+    invocation_id: str | None = None
+    answered: bool = False
+
+    def answer(self) -> None:
+        """A first byte of our response goes out: from here on awslambdaric has nothing to post."""
+        self.answered = True
+
+
+class RuntimeClient:
+    """Stands before awslambdaric's native client."""
+
+    def __init__(self, native: Any, current: Invocation | None) -> None:
+        self._native = native
+        self.current = current
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
+
+    def next(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch an event. On Python 3.12 and later awslambdaric calls this in a thread of its own."""
+        event = self._native.next(*args, **kwargs)
+        headers = event[1]
+        self.current = Invocation(headers.get("Lambda-Runtime-Aws-Request-Id"), headers.get(INVOCATION_ID) or None)
+        return event
+
+    def post_invocation_result(self, *args: Any, **kwargs: Any) -> Any:
+        """Post what the handler returned, unless the invocation has its response."""
+        if not self._is_answered(args, kwargs):
+            return self._native.post_invocation_result(*args, **kwargs)
+
+    def post_error(self, *args: Any, **kwargs: Any) -> Any:
+        """Post what the handler raised, unless the invocation has its response: after a byte of it, no error may be."""
+        if not self._is_answered(args, kwargs):
+            return self._native.post_error(*args, **kwargs)
+
+    def _is_answered(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        current = self.current
+        return current is not None and current.answered and current.request_id in (*args[:1], *kwargs.values())
+
+
+class Seam:
+    """Where awslambdaric's invocations can be had from."""
+
+    def __init__(self, client: RuntimeClient) -> None:
+        self._client = client
+
+    @classmethod
+    def install(cls) -> "Seam":
+        """Put it in its place, once a process; `SeamError` if awslambdaric is not as known (2.2 to 4.2)."""
+        module: Any = importlib.import_module("awslambdaric.lambda_runtime_client")
+        native = getattr(module, "runtime_client", None)
+        if isinstance(native, RuntimeClient):
+            return cls(native)
+        missing = [name for name in _NATIVE if not callable(getattr(native, name, None))]
+        if missing:
+            raise SeamError(
+                f"awslambdaric {_version()} has no {', '.join(missing)} in lambda_runtime_client.runtime_client, "
+                "where the streamed response takes the place of its own post: use a version from 2.2 to 4.2"
+            )
+        client = RuntimeClient(native, _invocation_under_way())
+        module.runtime_client = client
+        return cls(client)
+
+    def invocation(self, request_id: object) -> Invocation | None:
+        """The invocation that awslambdaric is at, if it is the one of this request id.
+
+        None for a call with a context of somebody's own making: what such a
+        call returns is its caller's, not the platform's.
+        """
+        current = self._client.current
+        if current is None:
+            raise SeamError(
+                f"awslambdaric {_version()} did not fetch this event through lambda_runtime_client.runtime_client, "
+                "so its own post could not be held back: use a version from 2.2 to 4.2"
+            )
+        return current if current.request_id == request_id else None
+
+
+def _invocation_under_way() -> Invocation | None:
+    """The invocation during which the seam is put in place, when a handler builds its adapter only then."""
+    bootstrap: ModuleType | None = sys.modules.get("awslambdaric.bootstrap")
+    request_id = getattr(bootstrap, "_GLOBAL_AWS_REQUEST_ID", None)
+    return Invocation(request_id) if isinstance(request_id, str) else None
+
+
+def _version() -> str:
+    return str(getattr(sys.modules.get("awslambdaric"), "__version__", "?"))

@@ -1,0 +1,145 @@
+"""`ResponseStream`: what a handler writes its response to."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from .exceptions import AppError
+from .log import logger
+from .response import HTTP_INTEGRATION, Head, Response, Sink, State
+
+HOLD = 0.02
+"""Seconds for which status and headers wait for a first piece of body.
+
+An app that fails right after them, in a serializer or a generator's first
+step, is then still answered with a clean 500; and a slow first token does not
+keep the headers from the caller.
+"""
+
+
+class ResponseStream:
+    """The response of one invocation, written piece by piece.
+
+    `write` as often as there is something to say, then `close`: the caller has
+    its whole response from then on, while the handler goes on to work. By
+    default the bytes go out as they are, with ``content_type``; `http` puts a
+    status, headers and cookies before them, for function URLs and API Gateway.
+
+    Python's form of Node.js's ``responseStream`` and ``HttpResponseStream.from``:
+    https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html
+    """
+
+    content_type = "application/octet-stream"
+    """Of a raw response; to be set before the first `write`."""
+
+    def __init__(self, sink: Sink, request_id: str, *, bodiless: bool = False) -> None:
+        self._sink = sink
+        self._response = Response(sink, bodiless=bodiless)
+        self._request_id = request_id
+        self._ended = asyncio.Event()
+        self._hold: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<ResponseStream {self.state.value}>"
+
+    @property
+    def state(self) -> State:
+        return self._response.state
+
+    @property
+    def status(self) -> int:
+        """The status sent; 200 of a raw response."""
+        return self._response.status
+
+    def http(
+        self,
+        status_code: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        cookies: Iterable[str] = (),
+    ) -> None:
+        """Make it an HTTP response: status, headers, and cookies as ``Set-Cookie`` values (``name=value; Path=/``).
+
+        To be called once, before the first `write`. The caller sees them at the
+        first `write`, at `close`, or after 20 ms, whichever comes first.
+        """
+        fields = [*(headers.items() if isinstance(headers, Mapping) else headers)]
+        fields += [("set-cookie", cookie) for cookie in cookies]
+        self.start(Head.parse(status_code, [(_latin_1(name), _latin_1(value)) for name, value in fields]))
+
+    async def write(self, data: bytes | bytearray | memoryview | str) -> None:
+        """Send a piece of the body, text as UTF-8; waits while the caller is slower than the writer."""
+        self._begin()
+        await self.send(data.encode() if isinstance(data, str) else data, more=True)
+
+    async def close(self) -> None:
+        """End the response, and wait until the Runtime API has passed it on; once more does nothing.
+
+        What the handler does after this is done before the next event is fetched.
+        """
+        self._begin()
+        if self.state is State.CLOSED:
+            await self.settle()
+        else:
+            await self.send(b"", more=False)
+
+    def start(self, head: Head) -> None:
+        """Begin an HTTP response; its head goes out with the first piece of body, or after `HOLD`."""
+        self._response.start(head, HTTP_INTEGRATION)
+        self._hold = asyncio.get_running_loop().call_later(HOLD, self._flush)
+
+    async def send(self, data: bytes | bytearray | memoryview, *, more: bool) -> None:
+        """Send a piece of body, the last one when there is no ``more``."""
+        if not isinstance(data, bytes):
+            if not isinstance(data, bytearray | memoryview):
+                raise AppError(f"a body consists of bytes, not of {type(data).__name__}")
+            data = bytes(data)  # the buffer is the app's, to be filled again as soon as this returns
+        self._response.body(data, more=more)
+        self._release()
+        if more:
+            await self._sink.drain()
+        else:
+            await self.settle()
+
+    async def fail(self, exception: BaseException) -> None:
+        """The handler has failed. In mid-stream the response ends, and says so; before it, it can be begun anew."""
+        self._release()
+        self._response.fail(exception)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """What has been ended is sent, and answered."""
+        await self._sink.drain()
+        await self._sink.settle()
+        self._ended.set()
+
+    def lose(self, reason: str) -> None:
+        """The Runtime API has refused the response, or is gone: the handler goes on, and nobody hears it."""
+        self._release()
+        self._response.lose()
+        self._ended.set()
+        logger.error("The response to RequestId %s did not get through: %s", ascii(self._request_id), reason)
+
+    async def ended(self) -> None:
+        """Until the response is over, in whichever way."""
+        await self._ended.wait()
+
+    def _begin(self) -> None:
+        if self.state is State.IDLE:
+            Head.parse(200, [(b"content-type", _latin_1(self.content_type))])  # it becomes a header as it is
+            self._response.start(None, self.content_type)
+
+    def _flush(self) -> None:
+        self._hold = None
+        self._response.flush()
+        self._sink.flush()
+
+    def _release(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+
+
+def _latin_1(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise AppError(f"an HTTP header has characters of latin-1 only, unlike {ascii(text)}") from None

@@ -1,0 +1,211 @@
+"""The Runtime API's HTTP/1.1, without I/O: bytes of one streamed POST out, bytes of its reply in.
+
+The request is the streaming form of ``/runtime/invocation/{id}/response``:
+chunked, its error trailers declared up front, since whether there is an error
+is not known when the head is sent.
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
+"""
+
+import enum
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .exceptions import RuntimeApiError
+from .response import Failure
+
+ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
+ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+INVOCATION_ID = "Lambda-Runtime-Invocation-Id"
+
+_LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?", re.ASCII)
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
+_LENGTH = re.compile(rb"(?:[0-9]{1,7})?")
+
+
+def streamed_post(host: str, content_type: str, request_id: str, invocation_id: str | None) -> bytes:
+    """The head of a streamed response, up to and including the empty line.
+
+    ``invocation_id`` is the ``Lambda-Runtime-Invocation-Id`` that came with the
+    event, echoed as it came; None leaves the header out.
+    """
+    echo = f"{INVOCATION_ID}: {invocation_id}\r\n" if invocation_id else ""
+    return (
+        f"POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\n"
+        f"Host: {host}\r\n"
+        f"Content-Type: {content_type}\r\n"
+        "Lambda-Runtime-Function-Response-Mode: streaming\r\n"
+        "Transfer-Encoding: chunked\r\n"
+        f"Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\n"
+        f"{echo}\r\n"
+    ).encode("latin-1")
+
+
+def chunk(data: bytes) -> tuple[bytes, ...]:
+    """``data`` as one HTTP chunk, in pieces so as not to copy it; nothing for no data, which would end the body."""
+    return (b"%x\r\n" % len(data), data, b"\r\n") if data else ()
+
+
+def last_chunk(failure: Failure | None = None) -> bytes:
+    """The terminator, with the two trailers where the response failed in mid-stream."""
+    if failure is None:
+        return b"0\r\n\r\n"
+    return f"0\r\n{ERROR_TYPE}: {failure.type}\r\n{ERROR_BODY}: {failure.body}\r\n\r\n".encode("latin-1")
+
+
+class Reply(NamedTuple):
+    """What the Runtime API answered: 202 when it has taken the whole response."""
+
+    status: int
+    body: bytes
+    keep_alive: bool
+
+
+class _Expect(enum.Enum):
+    """What the parser reads next."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()  # of a known length
+    BODY_TO_EOF = enum.auto()
+    CHUNK_SIZE = enum.auto()
+    CHUNK = enum.auto()  # and the line end after it
+    TRAILER = enum.auto()
+    NOTHING = enum.auto()
+
+
+class ReplyParser:
+    """Reads one reply from bytes that come in pieces of any size.
+
+    Raises `RuntimeApiError` for what is not HTTP/1.1, and for bytes after the
+    reply: the Runtime API speaks only when it is spoken to.
+    """
+
+    __slots__ = ("_body", "_buffer", "_expect", "_keep_alive", "_length", "_status", "reply")
+
+    def __init__(self) -> None:
+        self.reply: Reply | None = None
+        self._expect = _Expect.HEAD
+        self._buffer = b""
+        self._status = 0
+        self._keep_alive = True
+        self._length = 0
+        self._body: list[bytes] = []
+
+    def feed(self, data: bytes) -> Reply | None:
+        """Take what has arrived; the reply once it is complete."""
+        self._buffer = self._buffer + data if self._buffer else data
+        while self._buffer and _STEPS[self._expect](self):
+            pass
+        if len(self._buffer) > _LIMIT:
+            raise RuntimeApiError(f"the Runtime API sent a reply of over {_LIMIT} bytes")
+        return self.reply
+
+    def feed_eof(self) -> Reply | None:
+        """The peer has closed: the end of a body without a length, and of nothing else."""
+        if self._expect is _Expect.BODY_TO_EOF:
+            self._body.append(self._buffer)
+            self._finish()
+        return self.reply
+
+    # Each step consumes what it can name, and tells whether there was enough of it.
+
+    def _head(self) -> bool:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        status_line, *fields = self._buffer[:end].split(b"\r\n")
+        self._buffer = self._buffer[end + 4 :]
+        parsed = _STATUS_LINE.fullmatch(status_line)
+        if parsed is None:
+            raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
+        self._status = int(parsed[1])
+        headers = dict(map(_field, fields))
+        length = headers.get(b"content-length", b"")
+        if not _LENGTH.fullmatch(length):
+            raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
+        self._keep_alive = status_line.startswith(b"HTTP/1.1") and b"close" not in headers.get(b"connection", b"")
+        if self._status < 200:
+            return True  # 100 Continue and its kind: the reply is still to come
+        if self._status in (204, 304):
+            self._finish()
+        elif headers.get(b"transfer-encoding") == b"chunked":
+            self._expect = _Expect.CHUNK_SIZE
+        elif not length:
+            self._keep_alive = False
+            self._expect = _Expect.BODY_TO_EOF
+        else:
+            self._length = int(length)
+            self._expect = _Expect.BODY
+            self._sized_body()
+        return True
+
+    def _sized_body(self) -> bool:
+        if len(self._buffer) < self._length:
+            return False
+        self._take()
+        self._finish()
+        return True
+
+    def _body_to_eof(self) -> bool:
+        return False
+
+    def _chunk_size(self) -> bool:
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            return False
+        size = _CHUNK_SIZE.fullmatch(self._buffer[:end])
+        if size is None:
+            raise RuntimeApiError(f"the Runtime API sent a bad chunk size: {self._buffer[: min(end, 100)]!r}")
+        self._buffer = self._buffer[end + 2 :]
+        self._length = int(size[1], 16)
+        self._expect = _Expect.CHUNK if self._length else _Expect.TRAILER
+        return True
+
+    def _chunk(self) -> bool:
+        if len(self._buffer) < self._length + 2:
+            return False
+        if self._buffer[self._length : self._length + 2] != b"\r\n":
+            raise RuntimeApiError("the Runtime API sent a chunk longer than its size")
+        self._take()
+        self._buffer = self._buffer[2:]
+        self._expect = _Expect.CHUNK_SIZE
+        return True
+
+    def _trailer(self) -> bool:
+        end = self._buffer.find(b"\r\n")
+        if end >= 0:
+            self._buffer = self._buffer[end + 2 :]
+            if end == 0:
+                self._finish()
+        return end >= 0
+
+    def _nothing(self) -> bool:
+        raise RuntimeApiError(f"the Runtime API sent more than one reply: {self._buffer[:100]!r}")
+
+    def _take(self) -> None:
+        self._body.append(self._buffer[: self._length])
+        self._buffer = self._buffer[self._length :]
+
+    def _finish(self) -> None:
+        self._expect = _Expect.NOTHING
+        self.reply = Reply(self._status, b"".join(self._body), self._keep_alive)
+
+
+_STEPS: dict[_Expect, Callable[[ReplyParser], bool]] = {
+    _Expect.HEAD: ReplyParser._head,
+    _Expect.BODY: ReplyParser._sized_body,
+    _Expect.BODY_TO_EOF: ReplyParser._body_to_eof,
+    _Expect.CHUNK_SIZE: ReplyParser._chunk_size,
+    _Expect.CHUNK: ReplyParser._chunk,
+    _Expect.TRAILER: ReplyParser._trailer,
+    _Expect.NOTHING: ReplyParser._nothing,
+}
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    name, colon, value = line.partition(b":")
+    if not colon or name != name.strip() or not name:
+        raise RuntimeApiError(f"the Runtime API sent a bad header: {line[:100]!r}")
+    return name.lower(), value.strip(b" \t").lower()
