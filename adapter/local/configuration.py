@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+ACCOUNT = "123456789012"
+
+# Set in the shell or an env file, these would make awslambdaric something else than an on-demand runtime
+# (several invocations at once; log lines in frames on a descriptor of their own).
+NOT_INHERITED = ("AWS_LAMBDA_MAX_CONCURRENCY", "_LAMBDA_TELEMETRY_LOG_FD", "_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a function is, in Lambda's terms
+    (https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html).
+
+    `memory` is in MB: the function is told and REPORT shows it, nothing enforces it. `timeout` is in seconds, for the
+    whole invocation, background work included. `command` replaces `python -m awslambdaric <handler>`.
+    """
+
+    handler: str
+    app_dir: Path
+    memory: int = 128
+    timeout: float = 30.0
+    max_environments: int = 10
+    env_file: Path | None = None
+    command: tuple[str, ...] | None = None
+
+    @property
+    def runtime(self) -> str:
+        return f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return self.command or (sys.executable, "-m", "awslambdaric", self.handler)
+
+    @functools.cached_property
+    def region(self) -> str:
+        variables = self._user_variables()
+        return variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+    @functools.cached_property
+    def name(self) -> str:
+        return self._user_variables().get("AWS_LAMBDA_FUNCTION_NAME") or "local"
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:lambda:{self.region}:{ACCOUNT}:function:{self.name}"
+
+    def variables(self, runtime_api: str) -> dict[str, str]:
+        """The environment variables of a new environment's process; `runtime_api` is host:port.
+
+        The names are those of https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html. The env file is
+        read each time, so that a new environment has what it says now.
+        """
+        variables = self._user_variables()
+        for name in NOT_INHERITED:
+            variables.pop(name, None)
+        task_root = str(self.app_dir)
+        # Parts that are empty would put the working directory on the path a second time.
+        python_path = [task_root, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
+        now = datetime.datetime.now(datetime.UTC)
+        variables.update(
+            AWS_LAMBDA_RUNTIME_API=runtime_api,
+            _HANDLER=self.handler,
+            LAMBDA_TASK_ROOT=task_root,
+            # On Lambda the folder of the runtime's own code; here that is wherever awslambdaric is installed.
+            LAMBDA_RUNTIME_DIR=str(Path(sys.executable).parent),
+            AWS_EXECUTION_ENV=f"AWS_Lambda_{self.runtime}",
+            AWS_LAMBDA_FUNCTION_NAME=self.name,
+            AWS_LAMBDA_FUNCTION_VERSION="$LATEST",
+            AWS_LAMBDA_FUNCTION_MEMORY_SIZE=str(self.memory),
+            AWS_LAMBDA_INITIALIZATION_TYPE="on-demand",
+            AWS_LAMBDA_LOG_GROUP_NAME=f"/aws/lambda/{self.name}",
+            AWS_LAMBDA_LOG_STREAM_NAME=f"{now:%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}",
+            AWS_REGION=self.region,
+            AWS_DEFAULT_REGION=self.region,
+            TZ=":UTC",
+            PYTHONPATH=os.pathsep.join(python_path),
+            # The output is a pipe here; block buffering would show a line long after it was printed.
+            PYTHONUNBUFFERED="1",
+        )
+        return variables
+
+    def _user_variables(self) -> dict[str, str]:
+        return {**os.environ, **self._env_file_variables()}
+
+    def _env_file_variables(self) -> Mapping[str, str]:
+        if self.env_file is None:
+            return {}
+        # A name without "=" has no value: python-dotenv gives None, and a process cannot have that.
+        return {name: value for name, value in dotenv_values(self.env_file).items() if value is not None}

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+READ_SIZE = 64 * 1024
+# CloudWatch cuts an event at 256 KB
+# (https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html).
+MAX_LINE = 256 * 1024
+
+
+class Lines:
+    """Bytes in, lines out. A carriage return is a line break too: awslambdaric has them inside a traceback."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._partial = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._partial += data
+        *lines, rest = self._partial.split(b"\n")
+        self._partial = rest
+        for line in lines:
+            self._emit(line)
+        while len(self._partial) > MAX_LINE:
+            self._emit(self._partial[:MAX_LINE])
+            del self._partial[:MAX_LINE]
+
+    def flush(self) -> None:
+        """Write what has no line end yet."""
+        if self._partial:
+            self._emit(self._partial)
+            self._partial = bytearray()
+
+    def _emit(self, line: bytes | bytearray) -> None:
+        text = line.decode("utf-8", "backslashreplace").rstrip("\r")
+        self._write(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+class FunctionProcess:
+    """The process of one execution environment, in a session of its own.
+
+    Its stdout and stderr are one pipe, so that lines keep their order.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, output: int, lines: Lines) -> None:
+        self.pid = process.pid
+        self.exited: asyncio.Task[int] = asyncio.create_task(process.wait())
+        self._output = output
+        self._lines = lines
+        self._max_memory: int | None = None
+        asyncio.get_running_loop().add_reader(output, self._readable)
+
+    @classmethod
+    async def start(
+        cls, argv: Sequence[str], *, cwd: Path, variables: Mapping[str, str], write: Callable[[str], None]
+    ) -> FunctionProcess:
+        read_end, write_end = os.pipe()
+        try:
+            os.set_blocking(read_end, False)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *argv),
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                cwd=cwd,
+                env=variables,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        return cls(process, read_end, Lines(write))
+
+    @property
+    def exit_reason(self) -> str:
+        """In the words of Lambda's log."""
+        status = self.exited.result()
+        if status < 0:
+            return f"Runtime exited with error: signal: {str(signal.strsignal(-status)).lower()}"
+        if status > 0:
+            return f"Runtime exited with error: exit status {status}"
+        return "Runtime exited without providing a reason"
+
+    def max_memory(self) -> int | None:
+        """The most memory that the process has had resident so far, in MB; None where there is no /proc."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return self._max_memory
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                self._max_memory = math.ceil(int(line.split()[1]) / 1024)
+        # A process that has ended has no such line: what was read last stands.
+        return self._max_memory
+
+    def drain(self) -> None:
+        """Write out what the function has printed up to now.
+
+        It takes only what is in the pipe at this moment: a thread of the function that prints for ever must not hold it
+        up.
+        """
+        waiting = bytearray(struct.calcsize("i"))
+        fcntl.ioctl(self._output, termios.FIONREAD, waiting)
+        (size,) = struct.unpack("i", waiting)
+        while size > 0:
+            data = os.read(self._output, min(size, READ_SIZE))
+            self._lines.feed(data)
+            size -= len(data)
+        self._lines.flush()
+
+    def kill(self) -> None:
+        """SIGKILL the process and all that it has started in its group; the group may have gone already."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            # macOS, for a group in which only zombies are left.
+            pass
+
+    async def end(self) -> None:
+        """Kill the group, write out its last lines, and reap it."""
+        self.kill()
+        await self.exited
+        self.drain()
+        asyncio.get_running_loop().remove_reader(self._output)
+        os.close(self._output)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._output, READ_SIZE)
+        except BlockingIOError:
+            # drain() was quicker, in the same turn of the loop.
+            return
+        if data:
+            self._lines.feed(data)
+        else:
+            # Nobody holds the other end any more; end() closes this one.
+            asyncio.get_running_loop().remove_reader(self._output)

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+import time
+
+import h11
+
+from adapter.local.connection import Connection, Headers, TruncatedError
+from adapter.local.invocation import FunctionError, Invocation, Response
+from adapter.local.log import Log
+from adapter.local.states import Message, State, TransitionError, transition
+
+PREFIX = "/2018-06-01/runtime"
+# 6 MiB and 100 bytes, as AWS's server has it and says in its refusal.
+MAX_PAYLOAD = 6_291_556
+ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
+
+INVOCATION_PATH = re.compile(rf"{PREFIX}/invocation/([^/]+)/(response|error)")
+
+
+class Refusal(Exception):
+    """An answer other than 202: `{"errorMessage": ..., "errorType": ...}`."""
+
+    def __init__(self, status: int, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.value = {"errorMessage": message, "errorType": error_type}
+
+
+class RuntimeAPI:
+    """The Runtime API of one execution environment, on a port of its own
+    (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
+
+    The environment's side: `invoke` when `ready` is set; `changed` is set at each GET /next that ends a phase (init or
+    an invocation) and at POST /init/error, which fills `init_error`. States and refusals are those of an on-demand
+    function; what the documentation leaves open was taken from AWS's own server, the Runtime Interface Emulator's.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.address = ""
+        self.state = State.STARTED
+        self.changed = asyncio.Event()
+        self.changed_at = 0.0  # time.perf_counter() of the last change
+        self.init_error: FunctionError | None = None
+        self._log = log
+        self._invocation: Invocation | None = None
+        self._invoked = asyncio.Event()
+        # Held while a response is passed on: a second post waits for its end, and is refused then.
+        self._posting = asyncio.Lock()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+
+    async def close(self) -> None:
+        """Close every connection, whatever it is in the middle of."""
+        if self._server is not None:
+            self._server.close()
+        connections = set(self._connections)
+        for connection in connections:
+            connection.cancel()
+        if connections:
+            await asyncio.wait(connections)
+
+    async def drain(self, limit: float) -> None:
+        """Pass on what a process that has gone had sent; returns when all is out, or after `limit` seconds."""
+        posts = self._connections - self._waiting
+        if posts:
+            await asyncio.wait(posts, timeout=max(limit, 0))
+
+    @property
+    def ready(self) -> bool:
+        return self.state is State.READY
+
+    def invoke(self, invocation: Invocation) -> None:
+        """Hand an event to the runtime. Raises TransitionError if it is not waiting for one."""
+        self._receive(Message.INVOKE)
+        self._invocation = invocation
+        self.changed.clear()
+        self._invoked.set()
+
+    def _receive(self, message: Message) -> None:
+        before, self.state = self.state, transition(self.state, message)
+        if self.state is not before and message in (Message.NEXT, Message.INIT_ERROR):
+            self._invocation = None
+            self._invoked.clear()
+            self.changed_at = time.perf_counter()
+            self.changed.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is served by a task")
+        self._connections.add(task)
+        try:
+            connection = Connection(reader, writer)
+            while (request := await connection.request()) is not None:
+                await self._dispatch(connection, request)
+                if not await connection.finish():
+                    break
+        except ConnectionError:
+            # The runtime went away before it had its answer. Its process says why, when it ends.
+            pass
+        except asyncio.CancelledError:
+            # close() is the only one to cancel, and waits; asyncio's own callback would report it as an error.
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _dispatch(self, connection: Connection, request: h11.Request) -> None:
+        method, path, headers = request.method, request.target.decode("ascii"), dict(request.headers)
+        post = INVOCATION_PATH.fullmatch(path)
+        if path == f"{PREFIX}/invocation/next":
+            wanted = b"GET"
+        elif path == f"{PREFIX}/init/error" or post:
+            wanted = b"POST"
+        else:
+            # Also /restore/next and /restore/error: they exist under SnapStart only.
+            await connection.reply(404, b"404 page not found\n", {"content-type": "text/plain; charset=utf-8"})
+            return
+        if method != wanted:
+            await connection.reply(405, headers={"allow": wanted.decode()})
+            return
+        try:
+            if post and post[2] == "response":
+                await self._response(connection, post[1], headers)
+            elif post:
+                await self._error(connection, post[1], headers)
+            elif wanted == b"POST":
+                await self._init_error(connection, headers)
+            else:
+                await self._next(connection)
+                return
+        except TransitionError as error:
+            await connection.reply_json(403, {"errorMessage": str(error), "errorType": "InvalidStateTransition"})
+        except Refusal as refusal:
+            await connection.reply_json(refusal.status, refusal.value)
+        else:
+            await connection.reply_json(202, {"status": "OK"})
+
+    async def _next(self, connection: Connection) -> None:
+        self._receive(Message.NEXT)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is served by a task")
+        self._waiting.add(task)
+        try:
+            await self._invoked.wait()
+        finally:
+            self._waiting.discard(task)
+        invocation = self._invocation
+        if invocation is None:
+            raise RuntimeError("handed out without an invocation")
+        await connection.reply(
+            200,
+            invocation.event,
+            {
+                "Content-Type": "application/json",
+                "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
+                "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
+                "Lambda-Runtime-Invoked-Function-Arn": invocation.arn,
+                "Lambda-Runtime-Trace-Id": invocation.trace_id,
+                "Lambda-Runtime-Invocation-Id": invocation.invocation_id,
+            },
+        )
+
+    def _current(self, request_id: str, headers: Headers) -> Invocation:
+        """The invocation that a post is for."""
+        invocation = self._invocation
+        if invocation is None or invocation.request_id != request_id:
+            raise Refusal(400, "InvalidRequestID", "Invalid request ID")
+        attempt = headers.get(b"lambda-runtime-invocation-id")
+        if attempt is not None and attempt.decode("latin-1") != invocation.invocation_id:
+            raise Refusal(410, "InvokeTimeout", "Invoke timeout")
+        return invocation
+
+    async def _response(self, connection: Connection, request_id: str, headers: Headers) -> None:
+        async with self._posting:
+            invocation = self._current(request_id, headers)
+            self._receive(Message.RESPONSE)
+            mode = headers.get(b"lambda-runtime-function-response-mode", b"")
+            if mode == b"streaming":
+                await self._stream(connection, invocation, headers)
+            elif mode == b"":
+                await self._buffer(connection, invocation, headers)
+            else:
+                # AWS's server stays in this state: all that the runtime can do now is refused until it is reset.
+                invocation.fail(error_payload("Runtime.InvalidResponseModeHeader", "Invalid function response mode"))
+                raise Refusal(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+
+    async def _stream(self, connection: Connection, invocation: Invocation, headers: Headers) -> None:
+        response = Response(content_type(headers), streaming=True)
+        invocation.respond(response)
+        try:
+            async for chunk in connection.body():
+                await response.write(chunk)
+        except TruncatedError as truncated:
+            await self._sent(invocation, response, error_payload("Runtime.TruncatedResponse", str(truncated)))
+            raise Refusal(400, "TruncatedHTTPRequest", "HTTP request detected as truncated") from truncated
+        await self._sent(invocation, response, trailer_error(connection.trailers))
+
+    async def _sent(self, invocation: Invocation, response: Response, error: FunctionError | None) -> None:
+        """End the response; only when the caller has it, it counts as sent and may be acknowledged."""
+        response.end(error)
+        if error is not None and response.error is error:  # Else it had been ended for another reason: the deadline.
+            self._log.stream_error(invocation, error)
+        await invocation.wait_delivered()
+        self._receive(Message.SENT)
+
+    async def _buffer(self, connection: Connection, invocation: Invocation, headers: Headers) -> None:
+        payload = bytearray()
+        try:
+            async for chunk in connection.body():
+                payload += chunk
+                if len(payload) > MAX_PAYLOAD:
+                    break
+        except TruncatedError as truncated:
+            invocation.fail(error_payload("Runtime.TruncatedResponse", str(truncated)))
+            await invocation.wait_delivered()
+            self._receive(Message.SENT)
+            raise Refusal(400, "TruncatedHTTPRequest", "HTTP request detected as truncated") from truncated
+        if len(payload) > MAX_PAYLOAD:
+            message = f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD} bytes)."
+            invocation.fail(error_payload("Function.ResponseSizeTooLarge", message))
+            await invocation.wait_delivered()
+            self._receive(Message.SENT)
+            message = f"Exceeded maximum allowed payload size ({MAX_PAYLOAD} bytes)."
+            raise Refusal(413, "RequestEntityTooLarge", message)
+        response = Response(content_type(headers), streaming=False)
+        invocation.respond(response)
+        await response.write(bytes(payload))
+        await self._sent(invocation, response, None)
+
+    async def _error(self, connection: Connection, request_id: str, headers: Headers) -> None:
+        async with self._posting:
+            invocation = self._current(request_id, headers)
+            self._receive(Message.ERROR)
+            invocation.fail(FunctionError(error_type(headers), await whole(connection)))
+            await invocation.wait_delivered()
+            self._receive(Message.SENT)
+
+    async def _init_error(self, connection: Connection, headers: Headers) -> None:
+        error = FunctionError(error_type(headers), await whole(connection))
+        if self.state is State.STARTED:
+            self.init_error = error
+        self._receive(Message.INIT_ERROR)
+
+
+def content_type(headers: Headers) -> str | None:
+    value = headers.get(b"content-type")
+    return None if value is None else value.decode("latin-1")
+
+
+def error_type(headers: Headers) -> str:
+    """The runtime's error type if it has Lambda's form; else the nearest that has."""
+    value = headers.get(b"lambda-runtime-function-error-type", b"").decode("latin-1")
+    if ERROR_TYPE.search(value):
+        return value
+    return "Function.Unknown" if value.startswith("Function.") else "Runtime.Unknown"
+
+
+def error_payload(error_type: str, message: str) -> FunctionError:
+    return FunctionError(error_type, json.dumps({"errorMessage": message, "errorType": error_type}).encode())
+
+
+def trailer_error(trailers: Headers) -> FunctionError | None:
+    """The error that a streamed response ended with: its type and, in base64, a JSON payload.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
+    """
+    error_type = trailers.get(b"lambda-runtime-function-error-type")
+    if error_type is None:
+        return None
+    body = trailers.get(b"lambda-runtime-function-error-body", b"")
+    try:
+        payload = base64.b64decode(body, validate=True)
+    except binascii.Error:
+        # Shown as it came: that is the quickest way for its author to see what is wrong.
+        payload = body
+    return FunctionError(error_type.decode("latin-1"), payload)
+
+
+async def whole(connection: Connection) -> bytes:
+    """The request's body, of an error: what there is of it, should it be truncated."""
+    body = bytearray()
+    try:
+        async for chunk in connection.body():
+            body += chunk
+    except TruncatedError:
+        pass
+    return bytes(body)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import watchfiles
+
+from adapter.local.configuration import Configuration
+from adapter.local.fronts.function_url import FunctionURL
+from adapter.local.function import Function
+from adapter.local.invocation import FunctionError
+from adapter.local.log import Log
+
+# What uvicorn exits with when an application does not start.
+STARTUP_FAILURE = 3
+
+# A function URL's limit for request line and headers together.
+MAX_HEAD = 1024 * 1024
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with the signals left to us and an end that waits for nobody."""
+
+    def __init__(self, config: uvicorn.Config, function: Function) -> None:
+        super().__init__(config)
+        self._function = function
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await self._function.close()
+        await super().shutdown(sockets)
+
+
+async def serve(
+    configuration: Configuration, listener: socket.socket, log: Log, stop: asyncio.Event, reload: bool
+) -> int:
+    """Serve the function on a bound and listening socket until `stop` is set; the exit status.
+
+    The first environment starts before the first request, so that a function that cannot be imported says so at once.
+    """
+    # For the connections, which inherit it: without it a chunk waits up to 40 ms for the client to acknowledge the one
+    # before. asyncio sees to that only where a socket knows its protocol; those of `socket.create_server` do not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    async with asyncio.TaskGroup() as tasks:
+        function = Function(configuration, log, tasks)
+        stopping = tasks.create_task(stop.wait())
+        helpers: list[asyncio.Task[Any]] = [stopping]
+        try:
+            first = function.start()
+            started: set[asyncio.Future[Any]] = {first, stopping}
+            await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                return 0
+            error = first.result()
+            if error is not None and not reload:
+                log.line(f"The function failed its init: {describe(error)}")
+                return STARTUP_FAILURE
+            server = Server(server_config(FunctionURL(function, log)), function)
+            serving = tasks.create_task(server.serve(sockets=[listener]))
+            if reload:
+                helpers.append(tasks.create_task(watch(function, log)))
+            log.line(f"Function URL: {url(listener)} ({configuration.handler}; Ctrl-C ends it)")
+            await stopping
+            server.should_exit = True
+            await serving
+            return 0
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await function.close()
+
+
+def server_config(front: FunctionURL) -> uvicorn.Config:
+    return uvicorn.Config(
+        front,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        h11_max_incomplete_event_size=MAX_HEAD,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
+
+
+async def watch(function: Function, log: Log) -> None:
+    """Reload when a Python file under the app dir, or the env file, changes."""
+    app_dir, env_file = function.configuration.app_dir, function.configuration.env_file
+    python_files = watchfiles.PythonFilter()
+
+    def wanted(change: watchfiles.Change, path: str) -> bool:
+        return (env_file is not None and Path(path) == env_file) or python_files(change, path)
+
+    # The env file's folder and not the file: editors put a new file in its place.
+    folders = {app_dir} if env_file is None else {app_dir, env_file.parent}
+    async for changes in watchfiles.awatch(*folders, watch_filter=wanted):
+        names = sorted({Path(path).name for _, path in changes})
+        log.line(f"{', '.join(names)} changed: environments of the old code end, a new one starts")
+        function.reload()
+
+
+def url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def describe(error: FunctionError) -> str:
+    """One line: the type and message in the error's JSON payload, or what there is of them."""
+    try:
+        payload = json.loads(error.payload)
+        return f"{payload['errorType']}: {payload['errorMessage']}".replace("\n", " ")
+    except (ValueError, KeyError, TypeError):
+        return error.type
