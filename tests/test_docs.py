@@ -1,0 +1,174 @@
+"""Every snippet of README and docs is run, and prints what it says it prints."""
+
+import asyncio
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapter.response import TABLE, Event, State, Write
+
+from .events import function_url
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def snippets(language: str) -> list[Any]:
+    return [
+        pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
+        for page in PAGES
+        for number, (kind, code) in enumerate(FENCE.findall(page.read_text()))
+        if kind == language
+    ]
+
+
+class Context:
+    aws_request_id = "a request id"
+
+
+@pytest.mark.parametrize("code", snippets("python"))
+def test_python(code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    real_sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: real_sleep(0))
+    namespace: dict[str, Any] = {}
+    exec(compile(code, "snippet", "exec"), namespace)
+    reply = namespace["handler"](function_url(), Context())
+    if "streamify" in namespace:
+        assert reply == "Hello my request id is: a request id"
+        assert capsys.readouterr().out == "response sent\ndone waiting\n"
+    else:
+        assert (reply["statusCode"], reply["body"]) == (200, '"hello"')
+        assert capsys.readouterr().out == "five seconds of work\n"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[int, Path]]:
+    """``make run``, on another port; and where its output goes."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = ROOT / f".make-run-{port}.log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["make", "run", f"PORT={port}"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+            try:
+                connection.request("GET", "/reports")
+                assert connection.getresponse().status == 200
+                break
+            except ConnectionError:
+                assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+                time.sleep(0.1)
+            finally:
+                connection.close()
+        yield port, log
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(30)
+        log.unlink()
+
+
+def run_here(command: str) -> bool:
+    """Cloning, installing and this very suite are for CI and the reader: they are checked below, not run."""
+    return command.startswith(("curl", "time curl"))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@pytest.mark.parametrize("code", snippets("console"))
+def test_console(code: str, served: tuple[int, Path]) -> None:
+    port, log = served
+    for block in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
+        command, _, expected = block.partition("\n")
+        command = command.partition(" #")[0].strip()
+        if not run_here(command):
+            continue
+        run = subprocess.run(
+            ["bash", "-c", command.replace(":8000", f":{port}").replace("curl", "curl -s")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        pattern = "".join(".*?" if part == "…" else re.escape(part) for part in re.split("(…)", expected.rstrip()))
+        assert re.match(pattern, run.stdout + run.stderr, re.DOTALL), run.stdout + run.stderr
+        if command.startswith("time"):
+            request_id = run.stdout.split()[-1]
+            deadline = time.monotonic() + 20
+            while f"REPORT RequestId: {request_id}" not in log.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            report = re.search(rf"REPORT RequestId: {request_id}\tDuration: (\d+)", log.read_text())
+            assert report is not None and 5000 <= int(report[1]) < 8000
+
+
+def test_the_log_in_the_readme_is_what_is_printed(served: tuple[int, Path]) -> None:
+    """Line for line, but for ids and figures."""
+    _, log = served
+    (shown,) = [param.values[0] for param in snippets("text")]
+    printed = log.read_text()
+    for line in shown.splitlines():
+        pattern = re.sub(r"[0-9a-f]{8}(\\-[0-9a-f]{4}){3}\\-[0-9a-f]{12}", "[0-9a-f-]{36}", re.escape(line))
+        pattern = re.sub(r"\d+\\\.\d+", r"[0-9.]+", pattern)
+        pattern = re.sub(r"(Billed\\ Duration:\\ |Used:\\ )\d+", r"\1[0-9]+", pattern)
+        assert re.search(f"^{pattern}$", printed, re.MULTILINE), line
+
+
+@pytest.mark.parametrize("code", snippets("sh") + snippets("console"))
+def test_commands_exist(code: str) -> None:
+    """The commands that are not run here name targets, packages and programs that are."""
+    makefile = (ROOT / "Makefile").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    for command in re.findall(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*([a-z].*?)(?: #.*)?$", code, re.MULTILINE):
+        match command.split()[:2]:
+            case ["make", target]:
+                assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+            case ["pip", "install"]:
+                assert re.search(r'^name = "lambda-stream-adapter"$', project, re.MULTILINE)
+                assert "[local]" not in command or re.search(r"^local = \[$", project, re.MULTILINE)
+            case ["function-url", *_]:
+                assert 'function-url = "adapter.local.__main__:main"' in project
+
+
+def test_the_table_in_the_docs_is_the_table() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text()
+    columns = [Event.START, Event.FLUSH, Event.BODY, Event.LAST, Event.FAIL, Event.LOSE]
+    words = {Write.HEAD: "head", Write.DATA: "data", Write.END: "end", Write.FAILURE: "error trailers"}
+    for state in State:
+        cells = []
+        for event in columns:
+            after, writes = TABLE[state].get(event, (None, ()))
+            written = ", ".join(words[write] for write in writes)
+            cells.append("–" if after is None else f"{after.value}: *{written}*" if written else after.value)
+        assert f"| **{state.value}** | {' | '.join(cells)} |" in page
+
+
+def test_the_house_in_the_docs_is_the_house() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text()
+    for module in (ROOT / "adapter").glob("*.py"):
+        if module.name != "__init__.py":
+            assert f"`{module.name}`" in page, module.name
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    from adapter import __version__
+
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()

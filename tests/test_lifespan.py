@@ -1,0 +1,234 @@
+"""Lifespan: once per environment, in the init phase; and each way in which an app can answer it, or not."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from adapter import AppError, LifespanFailure
+from adapter.lifespan import Lifespan
+from adapter.types import LifespanMode, Message, Receive, Scope, Send
+
+from .events import function_url
+from .runtime_api import function
+
+MODES: list[LifespanMode] = ["auto", "on"]
+
+
+async def test_startup_is_once_before_the_first_event() -> None:
+    async with function("starts.handler", env={"APP": "good"}) as running:
+        first = await running.api.run(function_url("/state"))
+        second = await running.api.run(function_url("/state"))
+    assert [entry for entry in running.api.log if not entry.startswith(("open", "prelude", "chunk", "close"))] == [
+        "startup",
+        "next",
+        "request",
+        "next",
+        "request",
+        "next",
+    ]
+    # What one request puts into its state is not there in the next; what the lifespan gave is the same object.
+    assert json.loads(first.body) == {"seen": 1, "extra": ["client", "extra", "seen"], "client": False}
+    assert json.loads(second.body) == {"seen": 2, "extra": ["client", "extra", "seen"], "client": False}
+
+
+async def test_a_failing_startup_is_an_init_error_with_the_traceback_of_the_app() -> None:
+    async with function("starts.handler", env={"APP": "fails"}) as running:
+        await running.api.invoke(function_url("/state"))
+        assert await asyncio.wait_for(running.process.wait(), 20) == 1
+    assert running.api.log == ["startup", "init error"]
+    assert running.api.init_error["errorType"] == "ConnectionError"
+    assert running.api.init_error["errorMessage"] == "no database"
+    assert 'raise ConnectionError("no database")' in "".join(running.api.init_error["stackTrace"])
+    assert running.output.count("[ERROR] ConnectionError: no database") == 1
+
+
+async def test_off_is_off() -> None:
+    async with function("starts.handler", env={"APP": "off"}) as running:
+        invoked = await running.api.run(function_url("/state"))
+        assert invoked.prelude["statusCode"] == 500  # the app misses what its lifespan did not give it
+    assert "startup" not in running.api.log
+
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+async def start(app: App, mode: LifespanMode) -> Lifespan:
+    lifespan = Lifespan(app, mode)
+    await asyncio.wait_for(lifespan.startup(), 10)
+    return lifespan
+
+
+async def good(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "lifespan"
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.0"}
+    scope["state"]["key"] = "value"
+    assert await receive() == {"type": "lifespan.startup"}
+    await send({"type": "lifespan.startup.complete"})
+    assert await receive() == {"type": "lifespan.shutdown"}
+    scope["state"]["key"] = "shut down"
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_startup_and_shutdown(mode: LifespanMode) -> None:
+    lifespan = await start(good, mode)
+    assert lifespan.state == {"key": "value"}
+    assert repr(lifespan) == "<Lifespan started>"
+    await lifespan.shutdown()
+    assert lifespan.state == {"key": "shut down"}
+    assert repr(lifespan) == "<Lifespan stopped>"
+    await lifespan.shutdown()  # nothing is left to do
+
+
+async def raises(scope: Scope, receive: Receive, send: Send) -> None:
+    raise NotImplementedError("only http")
+
+
+async def returns(scope: Scope, receive: Receive, send: Send) -> None:
+    return
+
+
+async def returns_after_receive(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+
+
+async def sends_first(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "lifespan.startup.complete"})
+
+
+async def answers_as_to_a_request(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200})
+
+
+UNSUPPORTED: list[tuple[App, type[Exception], str]] = [
+    (raises, NotImplementedError, "only http"),
+    (returns, LifespanFailure, "does not speak the lifespan protocol"),
+    (returns_after_receive, LifespanFailure, "does not speak the lifespan protocol"),
+    (sends_first, AppError, "'lifespan.startup.complete' cannot come while the lifespan is called"),
+    (answers_as_to_a_request, AppError, "'http.response.start' cannot come while the lifespan is starting up"),
+]
+
+
+@pytest.mark.parametrize(("app", "kind", "message"), UNSUPPORTED, ids=lambda value: getattr(value, "__name__", ""))
+async def test_an_app_that_does_not_speak_it(
+    app: App, kind: type[Exception], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lifespan = await start(app, "auto")
+    assert repr(lifespan) == "<Lifespan unsupported>"
+    assert "does not speak the lifespan protocol" in caplog.text
+    await lifespan.shutdown()
+    with pytest.raises(kind, match=message):
+        await start(app, "on")
+
+
+async def raises_in_startup(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    raise ZeroDivisionError("in startup")
+
+
+async def says_failed(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+async def says_failed_and_raises(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "see the traceback"})
+    raise ZeroDivisionError("in startup")
+
+
+async def is_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    raise asyncio.CancelledError
+
+
+async def sends_nonsense(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.nonsense"})
+
+
+FAILING: list[tuple[App, type[Exception], str]] = [
+    (raises_in_startup, ZeroDivisionError, "in startup"),
+    (says_failed, LifespanFailure, "no database"),
+    (says_failed_and_raises, ZeroDivisionError, "in startup"),
+    (is_cancelled, LifespanFailure, "startup was cancelled"),
+    (sends_nonsense, AppError, "'lifespan.nonsense' cannot come while the lifespan is starting up"),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("app", "kind", "message"), FAILING, ids=lambda value: getattr(value, "__name__", ""))
+async def test_an_app_that_fails_in_startup(app: App, kind: type[Exception], message: str, mode: LifespanMode) -> None:
+    with pytest.raises(kind, match=message):
+        await start(app, mode)
+
+
+async def test_an_app_that_says_failed_and_stays_does_not_hang_the_init(monkeypatch: pytest.MonkeyPatch) -> None:
+    forever = asyncio.Event()
+
+    async def stays(scope: Scope, receive: Receive, send: Send) -> None:
+        await says_failed(scope, receive, send)
+        await forever.wait()
+
+    monkeypatch.setattr("adapter.lifespan._LAST_WORDS", 0.01)
+    with pytest.raises(LifespanFailure, match="no database"):
+        await start(stays, "auto")
+    forever.set()
+
+
+async def test_shutdown_fails_as_the_app_says() -> None:
+    def app_with(end: Callable[[Send], Awaitable[None]]) -> App:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await end(send)
+
+        return app
+
+    async def says(send: Send) -> None:
+        await send({"type": "lifespan.shutdown.failed", "message": "left open"})
+
+    async def throws(send: Send) -> None:
+        raise ZeroDivisionError("in shutdown")
+
+    async def stops(send: Send) -> None:
+        return
+
+    with pytest.raises(LifespanFailure, match="left open"):
+        await (await start(app_with(says), "auto")).shutdown()
+    with pytest.raises(ZeroDivisionError, match="in shutdown"):
+        await (await start(app_with(throws), "auto")).shutdown()
+    await (await start(app_with(stops), "auto")).shutdown()
+
+
+async def test_a_lifespan_that_ends_too_early_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    crash = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await crash.wait()
+        raise ZeroDivisionError("the task group of the lifespan")
+
+    lifespan = await start(app, "auto")
+    crash.set()
+    while repr(lifespan) != "<Lifespan failed>":
+        await asyncio.sleep(0)
+    assert "has ended before its shutdown" in caplog.text
+    assert "ZeroDivisionError: the task group of the lifespan" in caplog.text
+    await lifespan.shutdown()
+
+
+async def test_a_message_without_a_type() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        message: Message = {}
+        await send(message)
+
+    assert repr(await start(app, "auto")) == "<Lifespan unsupported>"
