@@ -191,6 +191,7 @@ TABLE: dict[State, dict[Event, tuple[State, tuple[Write, ...]]]] = {
     },
     State.LOST: {
         Event.START: (State.LOST, ()),
+        Event.FLUSH: (State.LOST, ()),
         Event.BODY: (State.LOST, ()),
         Event.LAST: (State.LOST, ()),
         Event.FAIL: (State.LOST, ()),

@@ -11,7 +11,6 @@ as it came, so a new argument needs no new version.
 
 import importlib
 import sys
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +20,6 @@ from .wire import INVOCATION_ID
 _NATIVE = ("next", "post_invocation_result", "post_error")
 
 
-@dataclass(slots=True)
 class Invocation:
     """One invocation, as ``/next`` gave it.
 
@@ -30,9 +28,12 @@ class Invocation:
     of the next one with the same request id.
     """
 
-    request_id: str
-    invocation_id: str | None = None
-    answered: bool = False
+    __slots__ = ("answered", "invocation_id", "request_id")
+
+    def __init__(self, request_id: str, invocation_id: str | None = None) -> None:
+        self.request_id = request_id
+        self.invocation_id = invocation_id
+        self.answered = False
 
     def answer(self) -> None:
         """A first byte of our response goes out: from here on awslambdaric has nothing to post."""

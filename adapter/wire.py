@@ -20,9 +20,8 @@ INVOCATION_ID = "Lambda-Runtime-Invocation-Id"
 
 _LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?", re.ASCII)
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
-_LENGTH = re.compile(rb"(?:[0-9]{1,7})?")
+_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+_CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
 
 
 def streamed_post(host: str, content_type: str, request_id: str, invocation_id: str | None) -> bytes:
@@ -117,15 +116,15 @@ class ReplyParser:
             return False
         status_line, *fields = self._buffer[:end].split(b"\r\n")
         self._buffer = self._buffer[end + 4 :]
-        parsed = _STATUS_LINE.fullmatch(status_line)
-        if parsed is None:
+        version, status, space = status_line[:9], status_line[9:12], status_line[12:13]
+        if version not in _VERSIONS or not status.isdigit() or len(status) < 3 or status < b"100" or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
-        self._status = int(parsed[1])
+        self._status = int(status)
         headers = dict(map(_field, fields))
         length = headers.get(b"content-length", b"")
-        if not _LENGTH.fullmatch(length):
+        if length and not (length.isdigit() and len(length) < 8):
             raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
-        self._keep_alive = status_line.startswith(b"HTTP/1.1") and b"close" not in headers.get(b"connection", b"")
+        self._keep_alive = version == _VERSIONS[0] and b"close" not in headers.get(b"connection", b"")
         if self._status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
         if self._status in (204, 304):
@@ -155,7 +154,7 @@ class ReplyParser:
         end = self._buffer.find(b"\r\n")
         if end < 0:
             return False
-        size = _CHUNK_SIZE.fullmatch(self._buffer[:end])
+        size = re.fullmatch(_CHUNK_SIZE, self._buffer[:end])
         if size is None:
             raise RuntimeApiError(f"the Runtime API sent a bad chunk size: {self._buffer[: min(end, 100)]!r}")
         self._buffer = self._buffer[end + 2 :]

@@ -100,7 +100,7 @@ EXPECTED: dict[tuple[State, Event], tuple[State, list[Any]] | None] = {
     (State.CLOSED, Event.FAIL): (State.CLOSED, []),
     (State.CLOSED, Event.LOSE): (State.LOST, []),
     (State.LOST, Event.START): (State.LOST, []),
-    (State.LOST, Event.FLUSH): None,
+    (State.LOST, Event.FLUSH): (State.LOST, []),
     (State.LOST, Event.BODY): (State.LOST, []),
     (State.LOST, Event.LAST): (State.LOST, []),
     (State.LOST, Event.FAIL): (State.LOST, []),
