@@ -143,7 +143,7 @@ class FunctionURL:
             "raw_path": _encoded(raw_path),
             "query_string": _encoded(_field(event, "rawQueryString", str, default="")),
             "root_path": "",
-            "headers": [[_encoded(name), _encoded(value)] for name, value in headers.items()],
+            "headers": _fields(headers),
             "client": (client, 0) if client else None,
             "server": _server(
                 headers.get("host", ""),
@@ -209,6 +209,14 @@ def _server(host: str, domain: str, forwarded_port: str, scheme: str) -> tuple[s
     if not (_PORT.fullmatch(port) and int(port) < 65536):
         port = ""
     return name.strip("[]"), int(port) if port else _DEFAULT_PORTS[scheme]
+
+
+def _fields(headers: dict[str, str]) -> list[list[bytes]]:
+    """The headers as ASGI has them."""
+    try:
+        return [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers.items()]
+    except UnicodeEncodeError:
+        return [[_encoded(name), _encoded(value)] for name, value in headers.items()]
 
 
 def _encoded(text: str) -> bytes:

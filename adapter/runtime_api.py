@@ -18,7 +18,7 @@ from .response import DELIMITER, Failure, Head
 _JOIN_BELOW = 16 * 1024  # bytes: up to here one copy costs less than two more system calls
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One HTTP/1.1 connection to the Runtime API. asyncio sets TCP_NODELAY on it."""
 
     _transport: asyncio.Transport
@@ -28,6 +28,8 @@ class Connection(asyncio.Protocol):
         self.writable.set()
         self.post: Post | None = None
         self._poll = select.poll()
+        # Kept: for a protocol without a buffer of its own, asyncio has 256 KiB mapped and unmapped for each read.
+        self._received = memoryview(bytearray(4096))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
@@ -67,11 +69,14 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.writable.set()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.post is None:
             self.abort()  # nobody asked
         else:
-            self.post.received(data)
+            self.post.received(bytes(self._received[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.writable.set()  # whoever waits must go on, to find the response lost
@@ -177,6 +182,7 @@ class Post:
         self._api.container_error |= reply.status >= 500
         if reply.status == 202 and self._ended:
             self._release(None if reply.keep_alive else Connection.abort)
+            self.lost = _unheard  # else post and stream would hold each other, until a collection
             self._settled.set()
         else:
             self._fail(

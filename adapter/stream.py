@@ -36,7 +36,7 @@ class ResponseStream:
         self._response = Response(sink, bodiless=bodiless)
         self._request_id = request_id
         self._ended = asyncio.Event()
-        self._hold: asyncio.TimerHandle | None = None
+        self._hold: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
         return f"<ResponseStream {self.state.value}>"
@@ -84,7 +84,8 @@ class ResponseStream:
     def start(self, head: Head) -> None:
         """Begin an HTTP response; its head goes out with the first piece of body, or after `HOLD`."""
         self._response.start(head, HTTP_INTEGRATION)
-        self._hold = asyncio.get_running_loop().call_later(HOLD, self._flush)
+        # Most bodies follow at once. The timer, which costs more, is for an app that first lets the loop go on.
+        self._hold = asyncio.get_running_loop().call_soon(self._wait)
 
     async def send(self, data: bytes | bytearray | memoryview, *, more: bool) -> None:
         """Send a piece of body, the last one when there is no ``more``."""
@@ -126,6 +127,9 @@ class ResponseStream:
         if self.state is State.IDLE:
             Head.parse(200, [(b"content-type", _latin_1(self.content_type))])  # it becomes a header as it is
             self._response.start(None, self.content_type)
+
+    def _wait(self) -> None:
+        self._hold = asyncio.get_running_loop().call_later(HOLD, self._flush)
 
     def _flush(self) -> None:
         self._hold = None

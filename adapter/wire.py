@@ -62,7 +62,7 @@ class Reply(NamedTuple):
     keep_alive: bool
 
 
-class _Expect(enum.Enum):
+class _Expect(enum.IntEnum):
     """What the parser reads next."""
 
     HEAD = enum.auto()
@@ -120,16 +120,26 @@ class ReplyParser:
         if version not in _VERSIONS or not status.isdigit() or len(status) < 3 or status < b"100" or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
         self._status = int(status)
-        headers = dict(map(_field, fields))
-        length = headers.get(b"content-length", b"")
-        if length and not (length.isdigit() and len(length) < 8):
-            raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
-        self._keep_alive = version == _VERSIONS[0] and b"close" not in headers.get(b"connection", b"")
+        self._keep_alive = version == _VERSIONS[0]
+        chunked, length = False, b""
+        for field in fields:
+            name, colon, value = field.partition(b":")
+            if not colon or name.strip() != name or not name:
+                raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
+            match name.lower():
+                case b"content-length":
+                    length = value.strip()
+                    if not length.isdigit() or len(length) > 7:
+                        raise RuntimeApiError(f"the Runtime API sent a bad content-length: {value[:100]!r}")
+                case b"transfer-encoding":
+                    chunked = value.strip().lower() == b"chunked"
+                case b"connection":
+                    self._keep_alive = self._keep_alive and b"close" not in value.lower()
         if self._status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
         if self._status in (204, 304):
             self._finish()
-        elif headers.get(b"transfer-encoding") == b"chunked":
+        elif chunked:
             self._expect = _Expect.CHUNK_SIZE
         elif not length:
             self._keep_alive = False
@@ -201,10 +211,3 @@ _STEPS: dict[_Expect, Callable[[ReplyParser], bool]] = {
     _Expect.TRAILER: ReplyParser._trailer,
     _Expect.NOTHING: ReplyParser._nothing,
 }
-
-
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    name, colon, value = line.partition(b":")
-    if not colon or name != name.strip() or not name:
-        raise RuntimeApiError(f"the Runtime API sent a bad header: {line[:100]!r}")
-    return name.lower(), value.strip(b" \t").lower()
