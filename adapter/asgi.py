@@ -78,17 +78,17 @@ class StreamingAdapter:
         request_id = str(getattr(context, "aws_request_id", ""))
         bodiless = request.scope["method"] == "HEAD"
         invocation = self._home.invocation(context)
+        buffer = None
         if invocation is not None and request.streams:
             stream = await self._home.stream(invocation, bodiless=bodiless)
-            await self._cycle(request, stream, request_id)
-            return {"statusCode": stream.status}
-        buffer = Buffer()
-        await self._cycle(request, ResponseStream(buffer, request_id, bodiless=bodiless), request_id)
-        return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
-
-    async def _cycle(self, request: Request, stream: ResponseStream, request_id: str) -> None:
+        else:
+            buffer = Buffer()
+            stream = ResponseStream(buffer, request_id, bodiless=bodiless)
         cycle = HTTPCycle(request.scope, request.body, stream, request_id, self._config["exclude_headers"])
         await cycle.run(self.app)
+        if buffer is None:
+            return {"statusCode": stream.status}
+        return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
 
     def _startup(self) -> None:
         """Start the lifespan if it has not been: in the init phase on Lambda, with the first call elsewhere."""

@@ -115,7 +115,7 @@ class Post:
 
     async def connect(self) -> None:
         """Have a connection; nothing is sent yet. `RuntimeApiError` if there is none to be had."""
-        self._connection = await self._api.connection()
+        self._connection = self._api.kept or await self._api.connect()
         self._connection.post = self
 
     def open(self, head: Head | None, content_type: str) -> None:
@@ -221,15 +221,15 @@ class RuntimeApi:
         """A streamed post, to be connected; ``begun`` is called just before its first byte."""
         return Post(self, request_id, invocation_id, begun)
 
-    async def connection(self) -> Connection:
-        """The kept-alive connection, or a new one if that has been closed in the meantime."""
-        if self._connection is None or not self._connection.is_idle:
-            if self._connection is not None:
-                self._connection.abort()
-            self._connection = await self._connect()
-        return self._connection
+    @property
+    def kept(self) -> Connection | None:
+        """The connection of the last post, if it is good for another one."""
+        return self._connection if self._connection is not None and self._connection.is_idle else None
 
-    async def _connect(self) -> Connection:
+    async def connect(self) -> Connection:
+        """A new connection, in place of the kept one."""
+        if self._connection is not None:
+            self._connection.abort()
         host, _, port = self.address.rpartition(":")
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
@@ -239,4 +239,5 @@ class RuntimeApi:
             raise RuntimeApiError(
                 f"no connection to the Runtime API at {ascii(self.address)}: {exception}"
             ) from exception
+        self._connection = connection
         return connection

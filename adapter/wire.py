@@ -6,7 +6,6 @@ is not known when the head is sent.
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 """
 
-import enum
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -62,18 +61,6 @@ class Reply(NamedTuple):
     keep_alive: bool
 
 
-class _Expect(enum.IntEnum):
-    """What the parser reads next."""
-
-    HEAD = enum.auto()
-    BODY = enum.auto()  # of a known length
-    BODY_TO_EOF = enum.auto()
-    CHUNK_SIZE = enum.auto()
-    CHUNK = enum.auto()  # and the line end after it
-    TRAILER = enum.auto()
-    NOTHING = enum.auto()
-
-
 class ReplyParser:
     """Reads one reply from bytes that come in pieces of any size.
 
@@ -81,11 +68,11 @@ class ReplyParser:
     reply: the Runtime API speaks only when it is spoken to.
     """
 
-    __slots__ = ("_body", "_buffer", "_expect", "_keep_alive", "_length", "_status", "reply")
+    __slots__ = ("_body", "_buffer", "_keep_alive", "_length", "_read", "_status", "reply")
 
     def __init__(self) -> None:
         self.reply: Reply | None = None
-        self._expect = _Expect.HEAD
+        self._read: Callable[[ReplyParser], bool] = ReplyParser._head
         self._buffer = b""
         self._status = 0
         self._keep_alive = True
@@ -94,8 +81,8 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> Reply | None:
         """Take what has arrived; the reply once it is complete."""
-        self._buffer = self._buffer + data if self._buffer else data
-        while self._buffer and _STEPS[self._expect](self):
+        self._buffer += data
+        while self._buffer and self._read(self):
             pass
         if len(self._buffer) > _LIMIT:
             raise RuntimeApiError(f"the Runtime API sent a reply of over {_LIMIT} bytes")
@@ -103,50 +90,50 @@ class ReplyParser:
 
     def feed_eof(self) -> Reply | None:
         """The peer has closed: the end of a body without a length, and of nothing else."""
-        if self._expect is _Expect.BODY_TO_EOF:
+        if self._read is ReplyParser._body_to_eof:
             self._body.append(self._buffer)
             self._finish()
         return self.reply
 
-    # Each step consumes what it can name, and tells whether there was enough of it.
+    # The state is what is read next. Each of these consumes that, and tells whether all of it was there.
 
     def _head(self) -> bool:
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        if not end:
             return False
-        status_line, *fields = self._buffer[:end].split(b"\r\n")
-        self._buffer = self._buffer[end + 4 :]
+        self._buffer = rest
+        status_line, *fields = head.split(b"\r\n")
         version, status, space = status_line[:9], status_line[9:12], status_line[12:13]
-        if version not in _VERSIONS or not status.isdigit() or len(status) < 3 or status < b"100" or space not in b" ":
+        if version not in _VERSIONS or not status.isdigit() or not b"100" <= status or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
         self._status = int(status)
         self._keep_alive = version == _VERSIONS[0]
         chunked, length = False, b""
         for field in fields:
             name, colon, value = field.partition(b":")
-            if not colon or name.strip() != name or not name:
+            if not colon or not name or name.strip() != name:
                 raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
-            match name.lower():
-                case b"content-length":
-                    length = value.strip()
-                    if not length.isdigit() or len(length) > 7:
-                        raise RuntimeApiError(f"the Runtime API sent a bad content-length: {value[:100]!r}")
-                case b"transfer-encoding":
-                    chunked = value.strip().lower() == b"chunked"
-                case b"connection":
-                    self._keep_alive = self._keep_alive and b"close" not in value.lower()
+            name = name.lower()
+            if name == b"content-length":
+                length = value.strip()
+                if not length.isdigit() or len(length) > 7:
+                    raise RuntimeApiError(f"the Runtime API sent a bad content-length: {value[:100]!r}")
+            elif name == b"transfer-encoding":
+                chunked = value.strip().lower() == b"chunked"
+            elif name == b"connection":
+                self._keep_alive = self._keep_alive and b"close" not in value.lower()
         if self._status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
         if self._status in (204, 304):
             self._finish()
         elif chunked:
-            self._expect = _Expect.CHUNK_SIZE
+            self._read = ReplyParser._chunk_size
         elif not length:
             self._keep_alive = False
-            self._expect = _Expect.BODY_TO_EOF
+            self._read = ReplyParser._body_to_eof
         else:
             self._length = int(length)
-            self._expect = _Expect.BODY
+            self._read = ReplyParser._sized_body
             self._sized_body()
         return True
 
@@ -161,15 +148,15 @@ class ReplyParser:
         return False
 
     def _chunk_size(self) -> bool:
-        end = self._buffer.find(b"\r\n")
-        if end < 0:
+        line, end, rest = self._buffer.partition(b"\r\n")
+        if not end:
             return False
-        size = re.fullmatch(_CHUNK_SIZE, self._buffer[:end])
+        size = re.fullmatch(_CHUNK_SIZE, line)
         if size is None:
-            raise RuntimeApiError(f"the Runtime API sent a bad chunk size: {self._buffer[: min(end, 100)]!r}")
-        self._buffer = self._buffer[end + 2 :]
+            raise RuntimeApiError(f"the Runtime API sent a bad chunk size: {line[:100]!r}")
+        self._buffer = rest
         self._length = int(size[1], 16)
-        self._expect = _Expect.CHUNK if self._length else _Expect.TRAILER
+        self._read = ReplyParser._chunk if self._length else ReplyParser._trailer
         return True
 
     def _chunk(self) -> bool:
@@ -179,16 +166,16 @@ class ReplyParser:
             raise RuntimeApiError("the Runtime API sent a chunk longer than its size")
         self._take()
         self._buffer = self._buffer[2:]
-        self._expect = _Expect.CHUNK_SIZE
+        self._read = ReplyParser._chunk_size
         return True
 
     def _trailer(self) -> bool:
-        end = self._buffer.find(b"\r\n")
-        if end >= 0:
-            self._buffer = self._buffer[end + 2 :]
-            if end == 0:
+        line, end, rest = self._buffer.partition(b"\r\n")
+        if end:
+            self._buffer = rest
+            if not line:
                 self._finish()
-        return end >= 0
+        return bool(end)
 
     def _nothing(self) -> bool:
         raise RuntimeApiError(f"the Runtime API sent more than one reply: {self._buffer[:100]!r}")
@@ -198,16 +185,5 @@ class ReplyParser:
         self._buffer = self._buffer[self._length :]
 
     def _finish(self) -> None:
-        self._expect = _Expect.NOTHING
+        self._read = ReplyParser._nothing
         self.reply = Reply(self._status, b"".join(self._body), self._keep_alive)
-
-
-_STEPS: dict[_Expect, Callable[[ReplyParser], bool]] = {
-    _Expect.HEAD: ReplyParser._head,
-    _Expect.BODY: ReplyParser._sized_body,
-    _Expect.BODY_TO_EOF: ReplyParser._body_to_eof,
-    _Expect.CHUNK_SIZE: ReplyParser._chunk_size,
-    _Expect.CHUNK: ReplyParser._chunk,
-    _Expect.TRAILER: ReplyParser._trailer,
-    _Expect.NOTHING: ReplyParser._nothing,
-}

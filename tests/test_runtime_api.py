@@ -251,7 +251,7 @@ async def test_a_loss_of_which_nobody_wants_to_hear(server: RuntimeAPI, api: Run
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "nonsense", "127.0.0.1:port"])
 async def test_no_runtime_api(address: str) -> None:
     with pytest.raises(RuntimeApiError, match="no connection to the Runtime API at"):
-        await RuntimeApi(address).connection()
+        await RuntimeApi(address).connect()
 
 
 async def test_only_a_stream_transport_will_do() -> None:

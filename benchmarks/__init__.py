@@ -1,0 +1,1 @@
+"""What the adapter costs, beside Mangum under the same awslambdaric: ``python -m benchmarks``."""

@@ -1,0 +1,34 @@
+"""The same app for every adapter."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
+    yield {"started": "yes"}
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/items/{item_id}")
+async def item(item_id: int, q: str = "") -> dict[str, object]:
+    return {"item_id": item_id, "q": q}
+
+
+async def pieces(count: int, size: int, pause: float) -> AsyncIterator[bytes]:
+    piece = b"x" * size
+    for index in range(count):
+        if pause and index:
+            await asyncio.sleep(pause)
+        yield piece
+
+
+@app.get("/pieces/{count}")
+async def stream(count: int, size: int, pause: float = 0) -> StreamingResponse:
+    return StreamingResponse(pieces(count, size, pause), media_type="application/octet-stream")

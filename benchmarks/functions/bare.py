@@ -1,0 +1,32 @@
+"""No runtime, no adapter, no app: the pieces that an event asks for, by a blocking ``sendall`` each."""
+
+import json
+import os
+import socket
+from urllib.parse import parse_qs
+
+
+def request(sock: socket.socket, message: bytes) -> bytes:
+    sock.sendall(message)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += sock.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    while len(body) < length:
+        body += sock.recv(65536)
+    return body
+
+
+host, number = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+with socket.create_connection((host, int(number))) as sock:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while True:
+        event = json.loads(request(sock, b"GET /next HTTP/1.1\r\n\r\n"))
+        count = int(event["rawPath"].rpartition("/")[2])
+        size = int(parse_qs(event["rawQueryString"])["size"][0])
+        piece = b"x" * size
+        sock.sendall(b"POST /response HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (count * size))
+        for _ in range(count):
+            sock.sendall(piece)
+        request(sock, b"")

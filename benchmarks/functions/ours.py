@@ -1,0 +1,4 @@
+from adapter import StreamingAdapter
+from app import app
+
+handler = StreamingAdapter(app)
