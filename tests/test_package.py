@@ -1,0 +1,52 @@
+"""The wheel: what is in it, what it pulls in, and that it works without the extra."""
+
+import email.parser
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_what_is_in_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = next(name for name in names if name.endswith("/METADATA"))
+        fields = email.parser.Parser().parsestr(archive.read(metadata).decode())
+    assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"adapter"}
+    assert {"adapter/py.typed", "adapter/asgi.py", "adapter/local/launcher.py"} <= set(names)
+    assert fields["License-Expression"] == "MIT"
+    needed = [line for line in fields.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert needed == ["awslambdaric>=2.2", "mangum>=0.19"]
+
+
+def test_the_library_alone(wheel: Path, tmp_path: Path) -> None:
+    """What Lambda has: no extra, no framework. The local Lambda says what it lacks."""
+    venv.create(tmp_path, symlinks=True, with_pip=False)
+    python = str(tmp_path / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    subprocess.run([*pip, str(wheel)], check=True)
+    script = (
+        "import sys, adapter; handler = adapter.StreamingAdapter(lambda scope, receive, send: None, lifespan='off');"
+        "print([name for name in ('h11', 'uvicorn', 'watchfiles', 'dotenv', 'mangum') if name in sys.modules])"
+    )
+    alone = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
+    assert alone.stdout == "[]\n"
+    local = subprocess.run([python, "-m", "adapter.local", "main.handler"], capture_output=True, text=True)
+    assert local.returncode == 1
+    assert local.stderr.splitlines() == [
+        "function-url: dotenv is missing. Install it with: pip install 'lambda-stream-adapter[local]'"
+    ]
