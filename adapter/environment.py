@@ -55,6 +55,8 @@ class Environment:
                 "a Lambda handler is synchronous and cannot be called where an event loop is running: "
                 "call it from synchronous code, or with asyncio.to_thread"
             )
+        # Not run_forever, stopped by the work's last step, which would be a turn of the loop less: in that turn anyio
+        # ends its worker threads, and a process does not exit while one is left.
         result = self.loop.run_until_complete(work)
         if self.api is not None and self.api.container_error:
             raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")

@@ -215,7 +215,7 @@ class Sink(Protocol):
         """`flush`, and wait until more may be said: backpressure."""
 
     async def settle(self) -> None:
-        """Until the other side has taken, or refused, the whole response; at once if none was begun."""
+        """`flush`, and until the other side has taken, or refused, the whole response; at once if none was begun."""
 
 
 class Buffer:

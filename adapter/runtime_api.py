@@ -15,7 +15,7 @@ from . import wire
 from .exceptions import RuntimeApiError
 from .response import DELIMITER, Failure, Head
 
-_JOIN_BELOW = 16 * 1024  # bytes: up to here one copy costs less than two more system calls
+_JOIN_BELOW = 128 * 1024  # bytes: up to here one copy costs less than two more system calls
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -146,7 +146,9 @@ class Post:
             await self._connection.drain()
 
     async def settle(self) -> None:
-        await self._settled.wait()
+        if not self._settled.is_set():
+            await self.drain()
+            await self._settled.wait()
 
     def flush(self) -> None:
         if self._unsent and self._connection is not None:

@@ -108,7 +108,6 @@ class ResponseStream:
 
     async def settle(self) -> None:
         """What has been ended is sent, and answered."""
-        await self._sink.drain()
         await self._sink.settle()
         self._ended.set()
 

@@ -168,7 +168,7 @@ def ask(port: int, request: Request) -> Reply:
         if name == "set-cookie":
             cookies.append(value)
         else:
-            headers[name] = f"{headers[name]}, {value}".strip() if name in headers else value
+            headers[name] = f"{headers[name]}, {value}".strip(" \t") if name in headers else value
     if UNPACKED in headers.items():
         body = bytearray(gzip.decompress(body))
     return Reply(response.status_code, headers, cookies, bytes(body).replace(address(port).encode(), b"ADDRESS"), whole)
