@@ -1,7 +1,7 @@
-"""Types shared by the package: ASGI 3 callables and the Lambda context."""
+"""Types shared by the package: events, and ASGI 3 callables."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Event: TypeAlias = dict[str, Any]
 
@@ -15,13 +15,3 @@ RawHeaders: TypeAlias = Iterable[Iterable[bytes]]
 """``[[name, value], …]`` as ``http.response.start`` carries them (ASGI spec, HTTP, "Response Start")."""
 
 LifespanMode: TypeAlias = Literal["auto", "on", "off"]
-
-
-class LambdaContext(Protocol):
-    """What the package itself reads of the context object that awslambdaric passes to a handler.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
-    """
-
-    @property
-    def aws_request_id(self) -> str: ...
