@@ -78,7 +78,7 @@ def read_event(
             f"the event is malformed, {trigger.__name__} cannot read it: "
             f"{type(exception).__name__}: {ascii(str(exception))}"
         ) from exception
-    scope["asgi"] = ASGI
+    scope["asgi"] = ASGI.copy()  # the app's to change, like all of the scope
     scope.setdefault("extensions", {})
 
     def reply(head: Head, body: bytes) -> dict[str, Any]:

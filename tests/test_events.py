@@ -59,6 +59,13 @@ def test_the_scope_is_whole() -> None:
     assert request.streams
 
 
+def test_nothing_of_one_scope_is_in_the_next() -> None:
+    event = function_url()
+    first, second = read(event).scope, read(event).scope
+    shared = [key for key, value in first.items() if isinstance(value, list | dict) and value is second[key]]
+    assert shared == ["aws.event"]
+
+
 def test_the_least_event() -> None:
     request = read({"version": "2.0", "requestContext": {"domainName": "a.lambda-url.b", "http": {"method": "get"}}})
     scope = request.scope
