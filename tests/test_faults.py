@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,10 @@ from .runtime_api import Function, Invoked, function
 ERROR_500 = {"statusCode": 500, "headers": {"content-type": "text/plain; charset=utf-8"}}
 
 
-async def run(path: str, **event: str) -> tuple[Invoked, Function]:
+async def run(path: str, **event: Any) -> tuple[Invoked, Function]:
     """One request to the app of faults, and one more to see that it is served."""
     async with function("faults.handler") as running:
-        invoked = await running.api.run(function_url(path, **event))  # type: ignore[arg-type]
+        invoked = await running.api.run(function_url(path, **event))
         following = await running.api.run(function_url("/ok"))
         assert following.body == b"ok"
         assert not [entry for entry in running.api.log if entry.startswith(("refused", "broken"))]
