@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from .environment import Environment, environment
 from .events import proxy_reply
-from .exceptions import ConfigurationError
+from .exceptions import AppError, ConfigurationError
 from .response import Buffer
 from .stream import ResponseStream
 
@@ -76,5 +76,16 @@ async def _write(stream: ResponseStream, handler: StreamingHandler, event: Any, 
         await handler(event, stream, context)
     except (Exception, asyncio.CancelledError) as exception:
         await stream.fail(exception)
-        raise
+        if _is_loggable(exception):
+            raise
+        raise AppError(f"{type(exception).__name__}: {ascii(str(exception))}") from exception
     await stream.close()
+
+
+def _is_loggable(exception: BaseException) -> bool:
+    """Whether awslambdaric gets over it: for half a surrogate pair its log and its post raise, and the process ends."""
+    try:
+        str(exception).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,5 +1,7 @@
 """`streamify` under the stock awslambdaric, and in a unit test."""
 
+import json
+
 import pytest
 
 from adapter import AdapterError, ConfigurationError, ResponseStream, streamify
@@ -103,6 +105,18 @@ async def test_after_the_close_it_is_for_the_log(at: str, message: str) -> None:
     assert invoked.events == ["open", "chunk", "close", "next"]
     assert not invoked.trailers
     assert running.output.count(f"[ERROR] {message}") == 2
+
+
+async def test_a_message_that_no_log_can_take_does_not_end_the_process() -> None:
+    """awslambdaric's log and its post both raise for half a surrogate pair, which JSON can bring."""
+    async with function("streams.phases") as running:
+        invoked = await running.api.run({"at": "before, half a surrogate pair", "text": "a\udc80"})
+        assert invoked.events == ["error", "next"]
+        assert invoked.error is not None and json.loads(invoked.error)["errorMessage"] == "ValueError: 'a\\udc80'"
+        invoked = await running.api.run({"at": "mid, half a surrogate pair", "text": "a\udc80"})
+        assert invoked.events == ["open", "chunk", "close", "next"]
+        assert invoked.failure[1]["errorMessage"] == "a\udc80"
+    assert running.output.count("ValueError: 'a\\udc80'") == 2
 
 
 async def test_an_exception_of_a_decorator_after_the_response_is_not_posted() -> None:

@@ -59,9 +59,13 @@ async def phases(event: Any, response_stream: ResponseStream, context: Any) -> N
         await response_stream.write("x")
     if event["at"] == "header":
         response_stream.http(headers={"x": "\u20ac"})
+    if event["at"] == "before, half a surrogate pair":
+        raise ValueError(event["text"])
     if event["at"] == "type":
         await response_stream.write(7)  # type: ignore[arg-type]
     await response_stream.write("part")
+    if event["at"] == "mid, half a surrogate pair":
+        raise ValueError(event["text"])
     if event["at"] == "mid":
         raise ValueError("mid")
     if event["at"] == "http after write":
