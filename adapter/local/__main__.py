@@ -100,7 +100,7 @@ async def run(configuration: Configuration, listener: socket.socket, log: Log, r
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, stop.set)
-    return await serve(configuration, listener, log, stop, reload)
+    return await serve(configuration, {"function-url": listener}, log, stop, reload)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -6,8 +6,9 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from dotenv import dotenv_values
 
@@ -24,7 +25,10 @@ class Configuration:
     (https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html).
 
     `memory` is in MB: the function is told and REPORT shows it, nothing enforces it. `timeout` is in seconds, for the
-    whole invocation, background work included. `command` replaces `python -m awslambdaric <handler>`.
+    whole invocation, background work included. `command` replaces `python -m awslambdaric <handler>`. `invoke_mode` is
+    the function URL's. `queue` is how many seconds an invocation waits at the cap before it is refused, `idle` after
+    how many an environment without work ends. With `concurrency` the function runs as on Lambda Managed Instances: one
+    environment, that many invocations at a time. `settings` are environment variables; those of the env file win.
     """
 
     handler: str
@@ -33,6 +37,13 @@ class Configuration:
     timeout: float = 30.0
     max_environments: int = 10
     env_file: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    invoke_mode: Literal["RESPONSE_STREAM", "BUFFERED"] = "RESPONSE_STREAM"
+    freeze: bool = True
+    queue: float = 0.1
+    idle: float = 300.0
+    concurrency: int | None = None
+    throttle: bool = False
     command: tuple[str, ...] | None = None
 
     @property
@@ -92,7 +103,7 @@ class Configuration:
         return variables
 
     def _user_variables(self) -> dict[str, str]:
-        return {**os.environ, **self._env_file_variables()}
+        return {**os.environ, **self.settings, **self._env_file_variables()}
 
     def _env_file_variables(self) -> Mapping[str, str]:
         if self.env_file is None:

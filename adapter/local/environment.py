@@ -7,7 +7,7 @@ import time
 
 from adapter.local.configuration import Configuration
 from adapter.local.invocation import FunctionError, Invocation
-from adapter.local.log import Log
+from adapter.local.log import Log, Report
 from adapter.local.process import FunctionProcess
 from adapter.local.runtime_api import RuntimeAPI, error_payload
 
@@ -64,7 +64,7 @@ class Environment:
             self._configuration.argv,
             cwd=self._configuration.app_dir,
             variables=self._configuration.variables(api.address),
-            write=self._log.line,
+            write=lambda line: self._log.function(line, self.invocation),
         )
         ending = await self._phase(api, process, limit)
         duration = time.perf_counter() - started
@@ -101,7 +101,9 @@ class Environment:
         if ending is Ending.READY:
             duration = api.changed_at - invocation.handed_out
             process.drain()
-            self._report(invocation, duration, process.max_memory())
+            answer = invocation.answer.result()
+            failed = answer if isinstance(answer, FunctionError) else None
+            self._report(invocation, duration, process.max_memory(), "failure" if failed else "success", failed)
             self.invocation = None
             return True
         return await self._fail(invocation, api, process, ending)
@@ -110,7 +112,9 @@ class Environment:
         """End the environment, at once; an invocation in progress is cut off."""
         await self._end()
         if self.invocation is not None:
-            self.invocation.fail(error_payload("Sandbox.Failure", "The environment was ended"))
+            error = error_payload("Sandbox.Failure", "The environment was ended")
+            self.invocation.fail(error)
+            self.invocation.finish(error)
             self.invocation = None
 
     async def _end(self) -> None:
@@ -144,11 +148,11 @@ class Environment:
             error = error_payload(
                 "Runtime.ExitError", f"RequestId: {invocation.request_id} Error: {process.exit_reason}"
             )
-            status = "Status: error\tError Type: Runtime.ExitError"
+            status = "error"
         else:
             message = f"RequestId: {invocation.request_id} Error: Task timed out after {timeout:.2f} seconds"
             error = error_payload("Sandbox.Timedout", message)
-            status = "Status: timeout"
+            status = "timeout"
         # Before the connections are closed, so that this error and not their truncation is the one that counts.
         invocation.fail(error)
         with contextlib.suppress(TimeoutError):
@@ -158,7 +162,7 @@ class Environment:
             self._log.exited(invocation, process.exit_reason)
         else:
             self._log.timed_out(invocation, timeout)
-        self._report(invocation, duration, max_memory, status)
+        self._report(invocation, duration, max_memory, status, error)
         self.invocation = None
         return False
 
@@ -170,19 +174,26 @@ class Environment:
             error = error_payload("Sandbox.Timedout", f"Task timed out after {timeout:.2f} seconds")
         invocation.fail(error)
         await invocation.wait_delivered()
-        self._report(invocation, invocation.elapsed, None, f"Status: error\tError Type: {error.type}")
+        self._report(invocation, invocation.elapsed, None, "error", error)
         self.invocation = None
         return False
 
     def _report(
-        self, invocation: Invocation, duration: float, max_memory: int | None, status: str | None = None
+        self,
+        invocation: Invocation,
+        duration: float,
+        max_memory: int | None,
+        status: str,
+        error: FunctionError | None,
     ) -> None:
-        self._log.end(
-            invocation,
+        report = Report(
             duration=duration,
             memory=self._configuration.memory,
             max_memory=max_memory,
             init=self._init_duration,
             status=status,
+            error_type=error.type if error and status == "error" else None,
         )
         self._init_duration = None
+        self._log.end(invocation, report)
+        invocation.finish(error)

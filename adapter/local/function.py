@@ -6,7 +6,7 @@ from typing import Any
 
 from adapter.local.configuration import Configuration
 from adapter.local.environment import Environment
-from adapter.local.invocation import FunctionError, Invocation
+from adapter.local.invocation import ConcurrencyLimitError, FunctionError, Invocation
 from adapter.local.log import Log
 
 # Seconds; https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
@@ -15,10 +15,6 @@ INIT_LIMIT = 10.0
 # Seconds that a request waits for an environment that is about to be free, before another one is started or, at the
 # cap, before it is refused. A caller that has just had its answer comes back sooner than the runtime's GET /next does.
 GRACE = 0.1
-
-
-class ConcurrencyLimitError(Exception):
-    """Every environment that the function may have is busy."""
 
 
 class Place:
@@ -135,6 +131,7 @@ class Function:
                     failed = self._queue.popleft()
                     failed.taken.set_result(None)
                     failed.fail(error)
+                    failed.finish(error)
                 return
             while not place.stale:
                 invocation = await self._next_invocation(place)

@@ -6,6 +6,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Protocol
+
+from adapter.local.configuration import Configuration
+
+# Bytes. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; to 6 MiB AWS's server adds 100 bytes.
+MAX_PAYLOAD = 6_291_556
+MAX_STREAM = 200 * 1024 * 1024
+
+# X-Amz-Log-Type: Tail (https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html).
+MAX_TAIL = 4096
 
 
 @dataclass(frozen=True)
@@ -70,18 +80,47 @@ class Response:
         self._writable.set()
 
 
+class Tail:
+    """The last of an invocation's log."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def line(self, text: str) -> None:
+        self._kept = (self._kept + text.encode("utf-8", "backslashreplace") + b"\n")[-MAX_TAIL:]
+
+    def __bytes__(self) -> bytes:
+        return self._kept
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a caller got, and when: `first_byte` and `ended` in seconds since the event was handed out."""
+
+    status: int
+    first_byte: float
+    ended: float
+    size: int
+
+
 @dataclass(eq=False)
 class Invocation:
     """One event for the function, and its answer.
 
-    A front makes it, gives it to `Function.invoke`, awaits `answer` and must call `delivered` when its caller has all
-    that it will get: the Runtime API does not answer the runtime's POST before that.
+    A front makes it, gives it to `Invocable.invoke`, awaits `answer` and must call `delivered` when its caller has all
+    that it will get: the Runtime API does not answer the runtime's POST before that. `finished` is set when the whole
+    of it is over, background work included, and its REPORT is out; `outcome` then has its error if it failed.
+    `max_stream` bounds the bytes of a streamed answer: MAX_PAYLOAD for a caller who takes it in one piece.
+    `client_context` is JSON text.
     """
 
     event: bytes
     arn: str
     request_id: str
     trace_id: str
+    client_context: str | None = None
+    tenant_id: str | None = None
+    max_stream: int = MAX_STREAM
     # One for each attempt at the invocation; the runtime gives it back with what it posts.
     invocation_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     deadline_ms: int = 0
@@ -91,6 +130,11 @@ class Invocation:
         loop = asyncio.get_running_loop()
         self.taken: asyncio.Future[None] = loop.create_future()
         self.answer: asyncio.Future[Response | FunctionError] = loop.create_future()
+        self.finished = asyncio.Event()
+        self.outcome: FunctionError | None = None
+        self.tail = Tail()
+        self.created = time.perf_counter()
+        self.sent: Sent | None = None  # for the log; a front tells it by `Log.response`
         self._delivered = asyncio.Event()
 
     def hand_out(self, timeout: float) -> None:
@@ -132,6 +176,26 @@ class Invocation:
 
     async def wait_delivered(self) -> None:
         await self._delivered.wait()
+
+    def finish(self, error: FunctionError | None = None) -> None:
+        """It is over. The first call counts."""
+        if not self.finished.is_set():
+            self.outcome = error
+            self.finished.set()
+
+
+class Invocable(Protocol):
+    """What fronts hand invocations to: a function."""
+
+    @property
+    def configuration(self) -> Configuration: ...
+
+    async def invoke(self, invocation: Invocation) -> None:
+        """See to it that the invocation is answered. Raises ConcurrencyLimitError if nothing can take it."""
+
+
+class ConcurrencyLimitError(Exception):
+    """Every environment that the function may have is busy."""
 
 
 def new_request_id() -> str:

@@ -10,13 +10,11 @@ import time
 import h11
 
 from adapter.local.connection import Connection, Headers, TruncatedError
-from adapter.local.invocation import FunctionError, Invocation, Response
+from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
 from adapter.local.log import Log
 from adapter.local.states import Message, State, TransitionError, transition
 
 PREFIX = "/2018-06-01/runtime"
-# 6 MiB and 100 bytes, as AWS's server has it and says in its refusal.
-MAX_PAYLOAD = 6_291_556
 ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 
 INVOCATION_PATH = re.compile(rf"{PREFIX}/invocation/([^/]+)/(response|error)")

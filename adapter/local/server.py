@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvicorn
 import watchfiles
@@ -14,8 +14,23 @@ import watchfiles
 from adapter.local.configuration import Configuration
 from adapter.local.fronts.function_url import FunctionURL
 from adapter.local.function import Function
-from adapter.local.invocation import FunctionError
+from adapter.local.invocation import FunctionError, Invocable
 from adapter.local.log import Log
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+
+
+class Front(Protocol):
+    """Makes a front, an ASGI application, of a function."""
+
+    @property
+    def title(self) -> str: ...
+
+    def __call__(self, function: Invocable, log: Log) -> ASGI3Application: ...
+
+
+FRONTS: dict[str, Front] = {"function-url": FunctionURL}
 
 # What uvicorn exits with when an application does not start.
 STARTUP_FAILURE = 3
@@ -42,16 +57,33 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class Ports:
+    """Which front a request is for: each listens on a port of its own."""
+
+    def __init__(self, fronts: Mapping[int, ASGI3Application]) -> None:
+        self._fronts = fronts
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(f"a front has no {scope['type']}")
+        server = scope["server"]
+        if server is None or server[1] is None:
+            raise RuntimeError("a request comes to a port")
+        await self._fronts[server[1]](scope, receive, send)
+
+
 async def serve(
-    configuration: Configuration, listener: socket.socket, log: Log, stop: asyncio.Event, reload: bool
+    configuration: Configuration, listeners: Mapping[str, socket.socket], log: Log, stop: asyncio.Event, reload: bool
 ) -> int:
-    """Serve the function on a bound and listening socket until `stop` is set; the exit status.
+    """Serve the function until `stop` is set, each front (by its name in FRONTS) on a bound and listening socket; the
+    exit status.
 
     The first environment starts before the first request, so that a function that cannot be imported says so at once.
     """
     # For the connections, which inherit it: without it a chunk waits up to 40 ms for the client to acknowledge the one
     # before. asyncio sees to that only where a socket knows its protocol; those of `socket.create_server` do not.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for listener in listeners.values():
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     async with asyncio.TaskGroup() as tasks:
         function = Function(configuration, log, tasks)
         stopping = tasks.create_task(stop.wait())
@@ -66,11 +98,14 @@ async def serve(
             if error is not None and not reload:
                 log.line(f"The function failed its init: {describe(error)}")
                 return STARTUP_FAILURE
-            server = Server(server_config(FunctionURL(function, log)), function)
-            serving = tasks.create_task(server.serve(sockets=[listener]))
+            ports = {listener.getsockname()[1]: FRONTS[name](function, log) for name, listener in listeners.items()}
+            server = Server(server_config(Ports(ports)), function)
+            serving = tasks.create_task(server.serve(sockets=list(listeners.values())))
             if reload:
                 helpers.append(tasks.create_task(watch(function, log)))
-            log.line(f"Function URL: {url(listener)} ({configuration.handler}; Ctrl-C ends it)")
+            for name, listener in listeners.items():
+                title = FRONTS[name].title
+                log.line(f"{title}: {url(listener)} ({configuration.handler}; Ctrl-C ends it)")
             await stopping
             server.should_exit = True
             await serving
@@ -81,7 +116,7 @@ async def serve(
             await function.close()
 
 
-def server_config(front: FunctionURL) -> uvicorn.Config:
+def server_config(front: ASGI3Application) -> uvicorn.Config:
     return uvicorn.Config(
         front,
         http="h11",

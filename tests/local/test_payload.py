@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from adapter.local.fronts.payload import Request, function_url_event
+from adapter.local.fronts.payload import function_url_event
+from adapter.local.fronts.request import Request
 
 
 def event(**request: Any) -> Any:

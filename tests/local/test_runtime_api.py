@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from adapter.local.invocation import FunctionError, Invocation, Response
+from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
 from adapter.local.log import Log
-from adapter.local.runtime_api import MAX_PAYLOAD, RuntimeAPI
+from adapter.local.runtime_api import RuntimeAPI
 from adapter.local.states import State
 
 from .conftest import PATIENCE, Terminal

@@ -5,17 +5,23 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from adapter.local.fronts.payload import Request, function_url_event
+from adapter.local.fronts.payload import function_url_event
 from adapter.local.fronts.prelude import CONTENT_TYPE, Prelude, PreludeError, PreludeReader
-from adapter.local.function import ConcurrencyLimitError, Function
-from adapter.local.invocation import FunctionError, Invocation, Response, new_request_id, new_trace_id
+from adapter.local.fronts.reply import Reply
+from adapter.local.fronts.request import MAX_EVENT, ClientGoneError, read_body, read_request
+from adapter.local.invocation import (
+    ConcurrencyLimitError,
+    FunctionError,
+    Invocable,
+    Invocation,
+    Response,
+    new_request_id,
+    new_trace_id,
+)
 from adapter.local.log import Log
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
-
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 6 MB of request payload.
-MAX_EVENT = 6_291_456
+    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 GZIP = 16 + zlib.MAX_WBITS  # zlib's number for its gzip format
 
@@ -29,17 +35,15 @@ PROXY_RESULT_HINT = (
 )
 
 
-class ClientGoneError(Exception):
-    """The client closed its connection in the middle of its request."""
-
-
 class FunctionURL:
     """A function URL with AuthType NONE and InvokeMode RESPONSE_STREAM, as an ASGI application.
 
     https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
     """
 
-    def __init__(self, function: Function, log: Log) -> None:
+    title = "Function URL"
+
+    def __init__(self, function: Invocable, log: Log) -> None:
         self._function = function
         self._log = log
         self._hinted = False
@@ -143,75 +147,5 @@ class FunctionURL:
             self._log.line(PROXY_RESULT_HINT)
 
 
-class Reply:
-    """The HTTP reply to one caller. A client that has gone is no error: uvicorn drops what is sent to it."""
-
-    def __init__(self, method: str, request_id: str, send: ASGISendCallable) -> None:
-        self.request_id = request_id
-        self.invocation: Invocation | None = None
-        self.status = 0  # 0 until the head is out
-        self.first_byte = 0.0  # seconds since the event was handed out
-        self.sent = 0  # body bytes
-        self._method = method
-        self._send = send
-
-    async def head(self, prelude: Prelude) -> None:
-        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in prelude.headers]
-        headers.append((b"x-amzn-requestid", self.request_id.encode()))
-        await self._send({"type": "http.response.start", "status": prelude.status, "headers": headers})
-        self.status = prelude.status
-        if self.invocation is not None:
-            self.first_byte = self.invocation.elapsed
-
-    async def body(self, data: bytes) -> None:
-        # HTTP has no body in these; h11 would refuse it.
-        if data and self._method != "HEAD" and self.status not in (204, 304):
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            self.sent += len(data)
-
-    async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def whole(self, status: int, body: bytes, content_type: str) -> None:
-        await self.head(Prelude(status, [("content-type", content_type), ("content-length", str(len(body)))]))
-        await self.body(body)
-        await self.end()
-
-
 def media_type(content_type: str | None) -> str:
     return (content_type or "").partition(";")[0].strip().lower()
-
-
-async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable) -> bytes | None:
-    """The request's body; None if it is larger than a function URL takes. Raises ClientGoneError."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > MAX_EVENT:
-            return None
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGoneError
-        body += message.get("body", b"")
-        if len(body) > MAX_EVENT:
-            return None
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def read_request(scope: HTTPScope, body: bytes) -> Request:
-    client, server = scope.get("client"), scope.get("server")
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    if server and not any(name == "host" for name, _ in headers):
-        headers.append(("host", f"{server[0]}:{server[1]}"))  # HTTP/1.0 may name none
-    return Request(
-        method=scope["method"],
-        path=scope["raw_path"].decode("latin-1"),
-        query=scope["query_string"].decode("latin-1"),
-        protocol=f"HTTP/{scope['http_version']}",
-        headers=headers,
-        body=body,
-        scheme=scope["scheme"],
-        port=(server[1] if server else None) or 80,
-        source_ip=client[0] if client else "127.0.0.1",
-    )

@@ -6,9 +6,10 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
+
+from adapter.local.fronts.request import Request
 
 # The first label of the function URL's own domain name.
 URL_ID = "local"
@@ -21,21 +22,6 @@ HOP_BY_HOP = frozenset(
 # Observed on AWS (https://github.com/ministackorg/ministack/pull/766): these and text/* arrive as text, all else in
 # base64, also forms and bodies without a content type.
 TEXT_TYPES = frozenset({"application/json", "application/xml", "application/javascript"})
-
-
-@dataclass(frozen=True)
-class Request:
-    """An HTTP request as sent: `path` and `query` percent-encoded, headers in order, their names in lower case."""
-
-    method: str
-    path: str
-    query: str
-    protocol: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    scheme: str
-    port: int
-    source_ip: str
 
 
 def function_url_event(request: Request, *, region: str, request_id: str, trace_id: str) -> bytes:
