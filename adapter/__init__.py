@@ -1,6 +1,7 @@
 """FastAPI on AWS Lambda: responses stream live, and BackgroundTasks run after the stream has closed."""
 
-from .asgi import StreamingAdapter
+from typing import TYPE_CHECKING
+
 from .exceptions import (
     AdapterError,
     AppError,
@@ -10,8 +11,6 @@ from .exceptions import (
     RuntimeApiError,
     SeamError,
 )
-from .stream import ResponseStream
-from .streamify import streamify
 
 __version__ = "0.1.0"
 
@@ -27,3 +26,22 @@ __all__ = [
     "StreamingAdapter",
     "streamify",
 ]
+
+if TYPE_CHECKING:
+    from .asgi import StreamingAdapter
+    from .handler import streamify
+    from .stream import ResponseStream
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for: what a function does not use shall cost its cold start nothing."""
+        match name:
+            case "StreamingAdapter":
+                from .asgi import StreamingAdapter as value
+            case "streamify":
+                from .handler import streamify as value
+            case "ResponseStream":
+                from .stream import ResponseStream as value
+            case _:
+                raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, value)

@@ -1,20 +1,24 @@
 """`StreamingAdapter`: an ASGI app as a Lambda handler."""
 
+from __future__ import annotations
+
 import atexit
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from .cycle import HTTPCycle
 from .environment import environment
-from .events import TEXT_MIME_TYPES, Request, read_event
+from .events import TEXT_MIME_TYPES, read_event
 from .exceptions import ConfigurationError
-from .lifespan import Lifespan
+from .lifespan import MODES, Lifespan
 from .response import SERVER_ERROR, Buffer
 from .stream import ResponseStream
-from .types import ASGIApp, Event, LifespanMode
 
 if TYPE_CHECKING:
     from mangum.types import LambdaConfig, LambdaHandler
+
+    from .events import Request
+    from .types import ASGIApp, LambdaEvent, LifespanMode
 
 
 class StreamingAdapter:
@@ -45,14 +49,14 @@ class StreamingAdapter:
         *,
         lifespan: LifespanMode = "auto",
         api_gateway_base_path: str = "/",
-        custom_handlers: "Sequence[type[LambdaHandler]] | None" = None,
+        custom_handlers: Sequence[type[LambdaHandler]] | None = None,
         text_mime_types: Sequence[str] | None = None,
         exclude_headers: Sequence[str] | None = None,
     ) -> None:
         if not callable(app):
             raise ConfigurationError(f"app must be an ASGI application, not {app!r}")
-        if lifespan not in get_args(LifespanMode):
-            raise ConfigurationError(f"lifespan must be one of auto, on, off, not {lifespan!r}")
+        if lifespan not in MODES:
+            raise ConfigurationError(f"lifespan must be one of {', '.join(MODES)}, not {lifespan!r}")
         if not isinstance(api_gateway_base_path, str):
             raise ConfigurationError(f"api_gateway_base_path must be a path like '/api', not {api_gateway_base_path!r}")
         self.app = app
@@ -68,7 +72,7 @@ class StreamingAdapter:
         if self._home.api is not None:
             self._startup()
 
-    def __call__(self, event: Event, context: Any) -> dict[str, Any]:
+    def __call__(self, event: LambdaEvent, context: Any) -> dict[str, Any]:
         self._startup()
         request = read_event(event, context, self._config, self._custom_handlers)
         request.scope["state"] = {} if self._lifespan is None else self._lifespan.state.copy()

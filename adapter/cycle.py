@@ -9,22 +9,28 @@ ASGI specification, HTTP & WebSocket ASGI Message Format:
 https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from .exceptions import AppError
 from .log import log_exception
-from .response import SERVER_ERROR, SERVER_ERROR_BODY, Head, State
-from .stream import ResponseStream
-from .types import ASGIApp, Message, Scope
+from .response import SERVER_ERROR, SERVER_ERROR_BODY, Head
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from .stream import ResponseStream
+    from .types import ASGIApp, Message, Scope, State
 
 # What became of the caller, for the log, by the state in which the app failed.
-_CONSEQUENCES = {
-    State.IDLE: "its caller gets a 500",
-    State.HELD: "its caller gets a 500",
-    State.OPEN: "its response could not be completed",
-    State.CLOSED: "its caller already had the whole response, status %d",
-    State.LOST: "its caller was gone",
+_CONSEQUENCES: dict[State, str] = {
+    "idle": "its caller gets a 500",
+    "held": "its caller gets a 500",
+    "open": "its response could not be completed",
+    "closed": "its caller already had the whole response, status %d",
+    "lost": "its caller was gone",
 }
 
 
@@ -52,7 +58,7 @@ class HTTPCycle:
         except (Exception, asyncio.CancelledError) as exception:
             await self._failed(exception)
         else:
-            if self._stream.state not in (State.CLOSED, State.LOST):
+            if self._stream.state not in ("closed", "lost"):
                 await self._failed(AppError("the application returned without completing its response"))
         await self._stream.settle()
 
@@ -88,10 +94,10 @@ class HTTPCycle:
 
     async def _failed(self, exception: BaseException) -> None:
         state = self._stream.state
-        consequence = _CONSEQUENCES[state] % (self._stream.status,) if state is State.CLOSED else _CONSEQUENCES[state]
+        consequence = _CONSEQUENCES[state] % (self._stream.status,) if state == "closed" else _CONSEQUENCES[state]
         # Here, in the app's own task and context: tracers go by the context to see an exception once.
         log_exception(exception, "The application failed in RequestId %s; %s", ascii(self._request_id), consequence)
         await self._stream.fail(exception)
-        if self._stream.state is State.IDLE:
+        if self._stream.state == "idle":
             self._stream.start(SERVER_ERROR)
             await self._stream.send(SERVER_ERROR_BODY, more=False)

@@ -1,18 +1,25 @@
 """The execution environment that this process is: one event loop for its whole life, and its Runtime API."""
 
+from __future__ import annotations
+
 import asyncio
 import atexit
 import functools
 import os
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
-from .ric import Invocation, Seam
+from .ric import Seam
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any, TypeVar
+
+    from .ric import Invocation
+
+    T = TypeVar("T")
 
 
 class Environment:

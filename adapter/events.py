@@ -6,18 +6,22 @@ config)``, ``scope``, ``body`` and ``__call__(response)``, a shape that
 `FunctionURL` shares.
 """
 
+from __future__ import annotations
+
 import base64
-import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import string
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .exceptions import EventError
 from .response import Head
-from .types import Event, Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from mangum.types import LambdaConfig, LambdaHandler, Response
+
+    from .types import LambdaEvent, Scope
 
 TEXT_MIME_TYPES = (
     "text/",
@@ -33,28 +37,30 @@ ASGI = {"version": "3.0", "spec_version": "2.3"}
 """From 2.4 on a server's `send` raises after a disconnect, and Starlette then skips the background tasks."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_PORT = re.compile("[0-9]{1,5}")
-# RFC 3986, 3.2.2; what Starlette does not take for a host either (it then asks for the server's name).
-_HOST = re.compile(
-    r"(?P<name>[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[A-Fa-f0-9]*:[A-Fa-f0-9.:]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII
-)
+_NAME = string.ascii_letters + string.digits + "._~%!$&'()*+,;=-"
+_ADDRESS = string.hexdigits + ":."
 
 
-class Request(NamedTuple):
+class Request:
     """One event, read: what the app is called with, and how its trigger wants the reply.
 
     ``streams`` tells whether the trigger's front end takes a streamed reply;
     ``reply`` makes the dict that it takes otherwise.
     """
 
-    scope: Scope
-    body: bytes
-    streams: bool
-    reply: Callable[[Head, bytes], dict[str, Any]]
+    __slots__ = ("body", "reply", "scope", "streams")
+
+    def __init__(
+        self, scope: Scope, body: bytes, streams: bool, reply: Callable[[Head, bytes], dict[str, Any]]
+    ) -> None:
+        self.scope = scope
+        self.body = body
+        self.streams = streams
+        self.reply = reply
 
 
 def read_event(
-    event: Event, context: Any, config: "LambdaConfig", custom_handlers: Sequence["type[LambdaHandler]"] = ()
+    event: LambdaEvent, context: Any, config: LambdaConfig, custom_handlers: Sequence[type[LambdaHandler]] = ()
 ) -> Request:
     """The request in ``event``; `EventError` if it is malformed, or no trigger's."""
     if not isinstance(event, dict):
@@ -88,7 +94,7 @@ def read_event(
     return Request(scope, body, isinstance(handler, FunctionURL), reply)
 
 
-def _triggers(event: Event, custom: Sequence["type[LambdaHandler]"]) -> Sequence["type[LambdaHandler]"]:
+def _triggers(event: LambdaEvent, custom: Sequence[type[LambdaHandler]]) -> Sequence[type[LambdaHandler]]:
     """In the order in which they are asked. Mangum is imported for events that need it: it costs a cold start."""
     if not custom and FunctionURL.infer(event):
         return (FunctionURL,)
@@ -104,7 +110,7 @@ class FunctionURL:
     """
 
     @classmethod
-    def infer(cls, event: Event, context: object = None, config: object = None) -> bool:
+    def infer(cls, event: LambdaEvent, context: object = None, config: object = None) -> bool:
         """Its events are those of an HTTP API but for the domain, ``<url-id>.lambda-url.<region>.on.aws``."""
         request_context = event.get("requestContext")
         return (
@@ -113,7 +119,7 @@ class FunctionURL:
             and ".lambda-url." in str(request_context.get("domainName"))
         )
 
-    def __init__(self, event: Event, context: Any, config: "LambdaConfig") -> None:
+    def __init__(self, event: LambdaEvent, context: Any, config: LambdaConfig) -> None:
         self.event = event
         self.context = context
         self.config = config
@@ -166,7 +172,7 @@ class FunctionURL:
         except ValueError as exception:
             raise EventError(f"the event's body says it is base64, and is not: {exception}") from exception
 
-    def __call__(self, response: "Response") -> dict[str, Any]:
+    def __call__(self, response: Response) -> dict[str, Any]:
         head = Head.parse(response["status"], response["headers"])
         return proxy_reply(head, response["body"], self.config["text_mime_types"])
 
@@ -200,15 +206,26 @@ def strip_base_path(path: str, base_path: str) -> str:
 
 
 def _server(host: str, domain: str, forwarded_port: str, scheme: str) -> tuple[str, int]:
-    """Name and port of a Host header, ``a``, ``a:80`` or ``[::1]:80``; of the front end where it is none of these."""
-    parsed = _HOST.fullmatch(host)
-    if parsed and int(parsed["port"] or 0) < 65536:
-        name, port = parsed["name"], parsed["port"] or forwarded_port
+    """Name and port of a Host header, ``a``, ``a:80`` or ``[::1]:80``; of the front end where it is none of these.
+
+    A host is what RFC 3986, 3.2.2 calls one. For anything else Starlette asks for the server's name as well.
+    """
+    if host.startswith("["):
+        name, bracket, rest = host[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        head, double, tail = name.partition(":")
+        legal = bracket and double and tail and "." not in head and not name.strip(_ADDRESS)
     else:
-        name, port = domain, forwarded_port
-    if not (_PORT.fullmatch(port) and int(port) < 65536):
-        port = ""
-    return name.strip("[]"), int(port) if port else _DEFAULT_PORTS[scheme]
+        name, colon, port = host.partition(":")
+        legal = name and not name.strip(_NAME)
+    if not legal or not (colon == ":" and _is_port(port) or not colon):
+        name, port = domain, ""
+    port = port or forwarded_port
+    return name, int(port) if _is_port(port) else _DEFAULT_PORTS[scheme]
+
+
+def _is_port(text: str) -> bool:
+    return 0 < len(text) <= 5 and not text.strip(string.digits) and int(text) < 65536
 
 
 def _fields(headers: dict[str, str]) -> list[list[bytes]]:

@@ -3,48 +3,54 @@
 https://asgi.readthedocs.io/en/latest/specs/lifespan.html
 """
 
+from __future__ import annotations
+
 import asyncio
-import enum
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .exceptions import AppError, LifespanFailure
 from .log import log_exception, logger
-from .types import ASGIApp, LifespanMode, Message
+
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeAlias
+
+    from .types import ASGIApp, LifespanMode, Message
+
+    _State: TypeAlias = Literal[
+        "called",  # it has been called, and has received nothing
+        "starting up",  # it has received lifespan.startup
+        "started",
+        "unsupported",  # it does not speak lifespan
+        "shutting down",  # it has received lifespan.shutdown
+        "stopped",
+        "failed",
+    ]
+    """Where the conversation with the app stands."""
+
+MODES: tuple[LifespanMode, ...] = ("auto", "on", "off")
 
 _LAST_WORDS = 1.0  # seconds for an app to return after it has said that its startup failed
 
 
-class _State(enum.Enum):
-    """Where the conversation with the app stands."""
-
-    CALLED = "called"  # it has been called, and has received nothing
-    STARTING = "starting up"  # it has received lifespan.startup
-    STARTED = "started"
-    UNSUPPORTED = "unsupported"  # it does not speak lifespan
-    STOPPING = "shutting down"  # it has received lifespan.shutdown
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
 _ON_SEND: dict[tuple[_State, str], _State] = {
-    (_State.STARTING, "lifespan.startup.complete"): _State.STARTED,
-    (_State.STARTING, "lifespan.startup.failed"): _State.FAILED,
-    (_State.STOPPING, "lifespan.shutdown.complete"): _State.STOPPED,
-    (_State.STOPPING, "lifespan.shutdown.failed"): _State.FAILED,
+    ("starting up", "lifespan.startup.complete"): "started",
+    ("starting up", "lifespan.startup.failed"): "failed",
+    ("shutting down", "lifespan.shutdown.complete"): "stopped",
+    ("shutting down", "lifespan.shutdown.failed"): "failed",
 }
 
 _ON_RETURN: dict[_State, _State] = {
-    _State.CALLED: _State.UNSUPPORTED,
-    _State.STARTING: _State.UNSUPPORTED,
-    _State.STARTED: _State.STOPPED,
-    _State.STOPPING: _State.STOPPED,
+    "called": "unsupported",
+    "starting up": "unsupported",
+    "started": "stopped",
+    "shutting down": "stopped",
 }
 
 _ON_RAISE: dict[_State, _State] = {
-    _State.CALLED: _State.UNSUPPORTED,
-    _State.STARTING: _State.FAILED,
-    _State.STARTED: _State.FAILED,
-    _State.STOPPING: _State.FAILED,
+    "called": "unsupported",
+    "starting up": "failed",
+    "started": "failed",
+    "shutting down": "failed",
 }
 
 
@@ -64,7 +70,7 @@ class Lifespan:
         self.state: dict[str, Any] = {}
         self._app = app
         self._mode = mode
-        self._phase = _State.CALLED
+        self._phase: _State = "called"
         self._message = ""
         self._answered = asyncio.Event()
         self._shutdown = asyncio.Event()
@@ -72,17 +78,17 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Lifespan {self._phase.value}>"
+        return f"<Lifespan {self._phase}>"
 
     async def startup(self) -> None:
         """Run the app's startup; raises what the app raised, or `LifespanFailure`."""
         self._task = asyncio.create_task(self._run(), name="lifespan")
         await self._answered.wait()
-        if self._phase is _State.STARTED:
+        if self._phase == "started":
             return
         # After its verdict the app has to return: it raises what the verdict was about, where there is something.
         await asyncio.wait([self._task], timeout=_LAST_WORDS)
-        if self._phase is _State.FAILED or self._mode == "on":
+        if self._phase == "failed" or self._mode == "on":
             if isinstance(self._exception, Exception):
                 raise self._exception
             if self._exception is not None:
@@ -92,7 +98,7 @@ class Lifespan:
 
     async def shutdown(self) -> None:
         """Run the app's shutdown; raises what the app raised, or `LifespanFailure`."""
-        if self._phase is _State.STARTED and self._task is not None:
+        if self._phase == "started" and self._task is not None:
             self._shutdown.set()
             await asyncio.wait([self._task])
             if self._exception is not None:
@@ -106,18 +112,18 @@ class Lifespan:
             await self._app(scope, self._receive, self._send)
         except (Exception, asyncio.CancelledError) as exception:
             self._exception = exception
-            if self._phase is _State.STARTED:
+            if self._phase == "started":
                 log_exception(exception, "The application's lifespan has ended before its shutdown")
             self._advance(_ON_RAISE.get(self._phase, self._phase))
         else:
             self._advance(_ON_RETURN.get(self._phase, self._phase))
 
     async def _receive(self) -> Message:
-        if self._phase is _State.CALLED:
-            self._advance(_State.STARTING)
+        if self._phase == "called":
+            self._advance("starting up")
             return {"type": "lifespan.startup"}
         await self._shutdown.wait()
-        self._advance(_State.STOPPING)
+        self._advance("shutting down")
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
@@ -128,11 +134,11 @@ class Lifespan:
             self._advance(answer)
             return
         state = self._phase
-        if state is _State.CALLED or (state is _State.STARTING and not kind.startswith("lifespan.")):
-            self._advance(_State.UNSUPPORTED)
-        raise AppError(f"{kind!a} cannot come while the lifespan is {state.value}")
+        if state == "called" or (state == "starting up" and not kind.startswith("lifespan.")):
+            self._advance("unsupported")
+        raise AppError(f"{kind!a} cannot come while the lifespan is {state}")
 
     def _advance(self, state: _State) -> None:
         self._phase = state
-        if state not in (_State.CALLED, _State.STARTING):
+        if state not in ("called", "starting up"):
             self._answered.set()

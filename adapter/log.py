@@ -1,5 +1,7 @@
 """The package's logger: no handlers, no level; the runtime's are in force (on Lambda, awslambdaric's)."""
 
+from __future__ import annotations
+
 import logging
 import traceback
 

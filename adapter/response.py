@@ -9,16 +9,19 @@ Where the response goes is the `Sink`'s affair: chunk by chunk to the Runtime
 API (`adapter.runtime_api`), or into a buffer (`Buffer`).
 """
 
+from __future__ import annotations
+
 import base64
-import enum
 import json
 import re
 import string
 import traceback
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from .exceptions import AppError
-from .types import RawHeaders
+
+if TYPE_CHECKING:
+    from .types import Event, RawHeaders, Sink, State, Write
 
 HTTP_INTEGRATION = "application/vnd.awslambda.http-integration-response"
 """The POST's content type by which Lambda knows that a prelude precedes the body."""
@@ -51,14 +54,19 @@ _TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 _FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 
-class Head(NamedTuple):
-    """Status and headers of an HTTP response; header names in lower case, text by latin-1."""
+class Head:
+    """Status and headers of an HTTP response: ``((name, value), …)``, names in lower case, text by latin-1."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...] = ()
+    # Neither a NamedTuple nor a dataclass, here and elsewhere: making such a class is a tenth of what importing all of
+    # this package costs a cold start.
+    __slots__ = ("headers", "status")
+
+    def __init__(self, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.status = status
+        self.headers = headers
 
     @classmethod
-    def parse(cls, status: object, headers: RawHeaders) -> "Head":
+    def parse(cls, status: object, headers: RawHeaders) -> Head:
         """From the fields of ``http.response.start``; `AppError` for what is not legal HTTP.
 
         A line break in a header would end it, and begin another of an
@@ -106,18 +114,21 @@ SERVER_ERROR_BODY = b"Internal Server Error"
 """What the caller gets of an exception: nothing of what it says."""
 
 
-class Failure(NamedTuple):
+class Failure:
     """A failure in mid-stream, as the two error trailers say it.
 
     ``type`` is ``Function.Name``, letters only; ``body`` is base64, on one line,
     of the JSON ``{"errorType", "errorMessage", "stackTrace": [str]}``.
     """
 
-    type: str
-    body: str
+    __slots__ = ("body", "type")
+
+    def __init__(self, type: str, body: str) -> None:
+        self.type = type
+        self.body = body
 
     @classmethod
-    def of(cls, exception: BaseException) -> "Failure":
+    def of(cls, exception: BaseException) -> Failure:
         name = type(exception).__name__
         letters = re.sub("[^A-Za-z]", "", name)
         report = {
@@ -132,90 +143,47 @@ class Failure(NamedTuple):
         )
 
 
-class State(enum.StrEnum):
-    """Where a response stands."""
-
-    IDLE = "idle"  # nothing is known
-    HELD = "held"  # status and headers are known, nothing is on the wire
-    OPEN = "open"  # the head is on the wire
-    CLOSED = "closed"  # the end is on the wire
-    LOST = "lost"  # the other side has refused the response, or is gone: the rest is dropped
-
-
-class Event(enum.StrEnum):
-    """What happens to a response."""
-
-    START = "the start of a response"
-    FLUSH = "the end of the wait for a first piece of body"
-    BODY = "a piece of body"
-    LAST = "the last piece of body"
-    FAIL = "a failure of the application"
-    LOSE = "the loss of the other side"
-
-
-class Write(enum.Enum):
-    """What the sink is told."""
-
-    HEAD = enum.auto()
-    DATA = enum.auto()
-    END = enum.auto()
-    FAILURE = enum.auto()
-
-
-TABLE: dict[State, dict[Event, tuple[State, tuple[Write, ...]]]] = {
-    State.IDLE: {
-        Event.START: (State.HELD, ()),
-        Event.FAIL: (State.IDLE, ()),
-        Event.LOSE: (State.LOST, ()),
-    },
-    State.HELD: {
-        Event.FLUSH: (State.OPEN, (Write.HEAD,)),
-        Event.BODY: (State.OPEN, (Write.HEAD, Write.DATA)),
-        Event.LAST: (State.CLOSED, (Write.HEAD, Write.DATA, Write.END)),
-        Event.FAIL: (State.IDLE, ()),  # nobody has seen the head: another response can take its place
-        Event.LOSE: (State.LOST, ()),
-    },
-    State.OPEN: {
-        Event.BODY: (State.OPEN, (Write.DATA,)),
-        Event.LAST: (State.CLOSED, (Write.DATA, Write.END)),
-        Event.FAIL: (State.CLOSED, (Write.FAILURE,)),
-        Event.LOSE: (State.LOST, ()),
-    },
-    State.CLOSED: {
-        Event.FAIL: (State.CLOSED, ()),  # the caller has its whole response: a failure now is for the log
-        Event.LOSE: (State.LOST, ()),
-    },
-    State.LOST: {
-        Event.START: (State.LOST, ()),
-        Event.FLUSH: (State.LOST, ()),
-        Event.BODY: (State.LOST, ()),
-        Event.LAST: (State.LOST, ()),
-        Event.FAIL: (State.LOST, ()),
-        Event.LOSE: (State.LOST, ()),
-    },
+EVENTS: dict[Event, str] = {
+    "start": "the start of a response",
+    "flush": "the end of the wait for a first piece of body",
+    "body": "a piece of body",
+    "last": "the last piece of body",
+    "fail": "a failure of the application",
+    "lose": "the loss of the other side",
 }
 
-
-class Sink(Protocol):
-    """Where a response goes: what comes is said without waiting; the last two wait."""
-
-    def open(self, head: Head | None, content_type: str) -> None:
-        """Take the head; None for a raw response, which has a content type only."""
-
-    def data(self, body: bytes, *, more: bool) -> None:
-        """Take a piece of body, which may be empty; there is ``more`` to come, or `end` comes next."""
-
-    def end(self, failure: Failure | None) -> None:
-        """The body is complete, or the response has failed."""
-
-    def flush(self) -> None:
-        """Pass on what has been taken."""
-
-    async def drain(self) -> None:
-        """`flush`, and wait until more may be said: backpressure."""
-
-    async def settle(self) -> None:
-        """`flush`, and until the other side has taken, or refused, the whole response; at once if none was begun."""
+TABLE: dict[State, dict[Event, tuple[State, tuple[Write, ...]]]] = {
+    "idle": {
+        "start": ("held", ()),
+        "fail": ("idle", ()),
+        "lose": ("lost", ()),
+    },
+    "held": {
+        "flush": ("open", ("head",)),
+        "body": ("open", ("head", "data")),
+        "last": ("closed", ("head", "data", "end")),
+        "fail": ("idle", ()),  # nobody has seen the head: another response can take its place
+        "lose": ("lost", ()),
+    },
+    "open": {
+        "body": ("open", ("data",)),
+        "last": ("closed", ("data", "end")),
+        "fail": ("closed", ("failure",)),
+        "lose": ("lost", ()),
+    },
+    "closed": {
+        "fail": ("closed", ()),  # the caller has its whole response: a failure now is for the log
+        "lose": ("lost", ()),
+    },
+    "lost": {
+        "start": ("lost", ()),
+        "flush": ("lost", ()),
+        "body": ("lost", ()),
+        "last": ("lost", ()),
+        "fail": ("lost", ()),
+        "lose": ("lost", ()),
+    },
+}
 
 
 class Buffer:
@@ -259,14 +227,14 @@ class Response:
     __slots__ = ("_bodiless", "_content_type", "_head", "_sink", "state")
 
     def __init__(self, sink: Sink, *, bodiless: bool = False) -> None:
-        self.state = State.IDLE
+        self.state: State = "idle"
         self._sink = sink
         self._bodiless = bodiless
         self._head: Head | None = None
         self._content_type = HTTP_INTEGRATION
 
     def __repr__(self) -> str:
-        return f"<Response {self.state.value}>"
+        return f"<Response {self.state}>"
 
     @property
     def status(self) -> int:
@@ -275,41 +243,41 @@ class Response:
 
     def start(self, head: Head | None, content_type: str = HTTP_INTEGRATION) -> None:
         """Begin with an HTTP head, or raw (``head`` None) with a content type."""
-        self._advance(Event.START)
+        self._advance("start")
         self._head, self._content_type = head, content_type
 
     def flush(self) -> None:
         """Send the head though there is no body yet."""
-        self._write(self._advance(Event.FLUSH))
+        self._write(self._advance("flush"))
 
     def body(self, data: bytes, *, more: bool) -> None:
         """A piece of the body; the last one when there is no ``more``."""
-        self._write(self._advance(Event.BODY if more else Event.LAST), data)
+        self._write(self._advance("body" if more else "last"), data)
 
     def fail(self, exception: BaseException) -> None:
         """The application has failed: error trailers in mid-stream, nothing before and after it."""
-        if Write.FAILURE in self._advance(Event.FAIL):
+        if "failure" in self._advance("fail"):
             self._sink.end(Failure.of(exception))
 
     def lose(self) -> None:
         """The other side takes no more."""
-        self._advance(Event.LOSE)
+        self._advance("lose")
 
     def _advance(self, event: Event) -> tuple[Write, ...]:
         try:
             self.state, writes = TABLE[self.state][event]
         except KeyError:
-            raise AppError(f"{event.value} cannot come while the response is {self.state.value}") from None
+            raise AppError(f"{EVENTS[event]} cannot come while the response is {self.state}") from None
         return writes
 
     def _write(self, writes: tuple[Write, ...], data: bytes = b"") -> None:
         for write in writes:
             match write:
-                case Write.HEAD:
+                case "head":
                     self._sink.open(self._head, self._content_type)
-                case Write.DATA:
+                case "data":
                     if self._bodiless or self.status in BODILESS:
                         data = b""
-                    self._sink.data(data, more=Write.END not in writes)
+                    self._sink.data(data, more="end" not in writes)
                 case _:
                     self._sink.end(None)

@@ -9,13 +9,17 @@ patch, so what they do around a post still happens; and everything is passed on
 as it came, so a new argument needs no new version.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .exceptions import SeamError
 from .wire import INVOCATION_ID
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _NATIVE = ("next", "post_invocation_result", "post_error")
 
@@ -79,7 +83,7 @@ class Seam:
         self._client = client
 
     @classmethod
-    def install(cls) -> "Seam":
+    def install(cls) -> Seam:
         """Put it in its place, once a process; `SeamError` if awslambdaric is not as known (2.2 to 4.2)."""
         module: Any = importlib.import_module("awslambdaric.lambda_runtime_client")
         native = getattr(module, "runtime_client", None)

@@ -5,15 +5,22 @@ has one invocation at a time. ``/next`` is not ours and has a connection of its
 own (awslambdaric's).
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import os
 import select
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import wire
 from .exceptions import RuntimeApiError
-from .response import DELIMITER, Failure, Head
+from .response import DELIMITER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .response import Failure, Head
 
 _JOIN_BELOW = 128 * 1024  # bytes: up to here one copy costs less than two more system calls
 
@@ -98,9 +105,7 @@ class Post:
     cannot be known.
     """
 
-    def __init__(
-        self, api: "RuntimeApi", request_id: str, invocation_id: str | None, begun: Callable[[], None]
-    ) -> None:
+    def __init__(self, api: RuntimeApi, request_id: str, invocation_id: str | None, begun: Callable[[], None]) -> None:
         self.lost: Callable[[str], None] = _unheard
         self.reply: wire.Reply | None = None
         self._api = api

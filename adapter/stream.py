@@ -1,11 +1,19 @@
 """`ResponseStream`: what a handler writes its response to."""
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from .exceptions import AppError
 from .log import logger
-from .response import HTTP_INTEGRATION, Head, Response, Sink, State
+from .response import HTTP_INTEGRATION, Head, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .types import Sink, State
 
 HOLD = 0.02
 """Seconds for which status and headers wait for a first piece of body.
@@ -39,7 +47,7 @@ class ResponseStream:
         self._hold: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
-        return f"<ResponseStream {self.state.value}>"
+        return f"<ResponseStream {self.state}>"
 
     @property
     def state(self) -> State:
@@ -76,7 +84,7 @@ class ResponseStream:
         What the handler does after this is done before the next event is fetched.
         """
         self._begin()
-        if self.state is State.CLOSED:
+        if self.state == "closed":
             await self.settle()
         else:
             await self.send(b"", more=False)
@@ -123,7 +131,7 @@ class ResponseStream:
         await self._ended.wait()
 
     def _begin(self) -> None:
-        if self.state is State.IDLE:
+        if self.state == "idle":
             Head.parse(200, [(b"content-type", _latin_1(self.content_type))])  # it becomes a header as it is
             self._response.start(None, self.content_type)
 

@@ -6,12 +6,17 @@ is not known when the head is sent.
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
-from .response import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .response import Failure
 
 ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
@@ -53,12 +58,15 @@ def last_chunk(failure: Failure | None = None) -> bytes:
     return f"0\r\n{ERROR_TYPE}: {failure.type}\r\n{ERROR_BODY}: {failure.body}\r\n\r\n".encode("latin-1")
 
 
-class Reply(NamedTuple):
+class Reply:
     """What the Runtime API answered: 202 when it has taken the whole response."""
 
-    status: int
-    body: bytes
-    keep_alive: bool
+    __slots__ = ("body", "keep_alive", "status")
+
+    def __init__(self, status: int, body: bytes, keep_alive: bool) -> None:
+        self.status = status
+        self.body = body
+        self.keep_alive = keep_alive
 
 
 class ReplyParser:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import adapter
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -50,3 +52,15 @@ def test_the_library_alone(wheel: Path, tmp_path: Path) -> None:
     assert local.stderr.splitlines() == [
         "function-url: dotenv is missing. Install it with: pip install 'lambda-stream-adapter[local]'"
     ]
+
+
+def test_public_names_are_imported_when_they_are_asked_for() -> None:
+    script = (
+        "import sys, adapter; print('adapter.asgi' in sys.modules, 'adapter.handler' in sys.modules);"
+        "[getattr(adapter, name) for name in adapter.__all__]; from adapter import StreamingAdapter, streamify;"
+        "print(callable(streamify), adapter.streamify is streamify)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False False", "True True"]
+    with pytest.raises(AttributeError, match="module 'adapter' has no attribute 'streamed'"):
+        adapter.streamed  # type: ignore[attr-defined]  # noqa: B018

@@ -71,8 +71,12 @@ def test_what_is_written_is_read_whole_and_byte_by_byte(chunks: list[bytes], fai
     )
 
 
-def outcome(data: bytes, size: int, *, eof: bool) -> Reply | str | None:
-    """The reply, or the kind of error, after all of ``data`` in pieces of ``size``."""
+def fields(reply: Reply | None) -> tuple[int, bytes, bool] | None:
+    return None if reply is None else (reply.status, reply.body, reply.keep_alive)
+
+
+def outcome(data: bytes, size: int, *, eof: bool) -> tuple[int, bytes, bool] | str | None:
+    """The reply's fields, or the kind of error, after all of ``data`` in pieces of ``size``."""
     parser = ReplyParser()
     try:
         for start in range(0, len(data), size):
@@ -81,7 +85,7 @@ def outcome(data: bytes, size: int, *, eof: bool) -> Reply | str | None:
             parser.feed_eof()
     except RuntimeApiError as exception:
         return str(exception).partition(":")[0]
-    return parser.reply
+    return fields(parser.reply)
 
 
 @given(
@@ -119,8 +123,8 @@ def test_what_h11_writes_is_read_in_pieces_of_any_size(
             data += peer.send(h11.Data(body[start : start + 50])) or b""
         data += peer.send(h11.EndOfMessage(headers=[("x", "y")] if framing == "chunked" and headers[1:] else [])) or b""
     whole = outcome(data, len(data), eof=True)
-    assert isinstance(whole, Reply)
-    assert (whole.status, whole.body) == (status, body)
+    assert isinstance(whole, tuple)
+    assert whole[:2] == (status, body)
     assert outcome(data, 1, eof=True) == whole
     parser, rest = ReplyParser(), data
     for cut in cuts:
@@ -128,7 +132,7 @@ def test_what_h11_writes_is_read_in_pieces_of_any_size(
         rest = rest[cut:]
     parser.feed(rest)
     parser.feed_eof()
-    assert parser.reply == whole
+    assert fields(parser.reply) == whole
 
 
 @given(st.binary(max_size=80))
@@ -143,7 +147,7 @@ def test_noise_is_the_same_whole_and_byte_by_byte(noise: bytes) -> None:
 
 
 def test_the_reply_to_a_post() -> None:
-    assert ReplyParser().feed(OK) == Reply(202, b'{"status":"OK"}\n', True)
+    assert fields(ReplyParser().feed(OK)) == (202, b'{"status":"OK"}\n', True)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,7 @@ def test_keep_alive(data: bytes, keep_alive: bool) -> None:
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_reply_without_a_body(status: int) -> None:
     head = b"HTTP/1.1 %d No\r\nContent-Length: 5\r\n\r\n" % status
-    assert ReplyParser().feed(head) == Reply(status, b"", True)
+    assert fields(ReplyParser().feed(head)) == (status, b"", True)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,21 @@
 """`streamify`: ``awslambda.streamifyResponse`` for Python."""
 
+from __future__ import annotations
+
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from .environment import Environment, environment
+from .environment import environment
 from .events import proxy_reply
 from .exceptions import AppError, ConfigurationError
 from .response import Buffer
 from .stream import ResponseStream
 
-Handler: TypeAlias = Callable[[Any, Any], Any]
-StreamingHandler: TypeAlias = Callable[[Any, ResponseStream, Any], Awaitable[object]]
+if TYPE_CHECKING:
+    from .environment import Environment
+    from .types import Handler, StreamingHandler
 
 
 def streamify(handler: StreamingHandler) -> Handler:
