@@ -20,6 +20,10 @@ class UnknownValueError(Exception):
     """Only a deployed stack knows the value; says which part of it: `!GetAtt Table.Arn`."""
 
 
+class IntrinsicError(Exception):
+    """An intrinsic function is not used as it has to be; says how, for a sentence whose subject is the property."""
+
+
 class NoValue:
     """`!Ref AWS::NoValue`: as if the property were not there."""
 
@@ -90,7 +94,7 @@ class Intrinsics:
     def resolve(self, value: Any) -> Any:
         """The value, if it is an intrinsic function; else `value` itself, whatever is in it.
 
-        Raises UnknownValueError, or ValueError if the function is not written as it has to be.
+        Raises UnknownValueError and IntrinsicError.
         """
         if not is_intrinsic(value):
             return value
@@ -99,8 +103,8 @@ class Intrinsics:
             raise UnknownValueError(shown(value))
         try:
             return FUNCTIONS[name](self, argument)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{shown(value)} is not what {shown({name: None})} takes") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise IntrinsicError(f"has a {shown({name: None})} that is not as CloudFormation has it") from error
 
     def _ref(self, name: str) -> Any:
         if name in self._pseudo:
@@ -133,6 +137,8 @@ class Intrinsics:
         return self.resolve(yes if self._condition(condition) else no)
 
     def _condition(self, name: str) -> bool:
+        if name not in self._conditions:
+            raise IntrinsicError(f"asks for the condition {name!r}, which is not there")
         return self._holds(self._conditions[name])
 
     def _holds(self, condition: Any) -> bool:

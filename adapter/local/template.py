@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from adapter.local.intrinsics import NO_VALUE, Intrinsics, Loader, UnknownValueError, is_intrinsic, text
+from adapter.local.intrinsics import NO_VALUE, IntrinsicError, Intrinsics, Loader, UnknownValueError, is_intrinsic, text
 
 NAMES = ("template.yaml", "template.yml")
 SAM, PLAIN = "AWS::Serverless::Function", "AWS::Lambda::Function"
@@ -46,9 +46,7 @@ class TemplateFunction:
         if self._sam:
             in_all = self._mapping(self._mapping(template.get("Globals"), "Globals").get("Function"), "Globals")
             self._properties = merged(in_all, self._properties)
-        runtime = self._text("Runtime", "python")
-        if not runtime.startswith("python"):
-            raise self._error("Runtime", f"is {runtime}; only Python functions run here")
+        self._check_runtime()
 
     def where(self, name: str = "") -> str:
         """The function's place in the template, or that of one of its properties, for a message."""
@@ -110,6 +108,15 @@ class TemplateFunction:
                 raise self._error(f"Environment.Variables.{name}", "is not text") from error
         return known, unknown
 
+    def _check_runtime(self) -> None:
+        """Which Python it names makes no difference: the function runs on the one that runs this."""
+        try:
+            runtime = self._resolve("Runtime", self._properties.get("Runtime", "python"))
+        except UnknownValueError:
+            return
+        if not str(runtime).startswith("python"):
+            raise self._error("Runtime", f"is {runtime}; only Python functions run here")
+
     def _url(self) -> Mapping[str, Any] | None:
         if "FunctionUrlConfig" in self._properties:
             return self._mapping(self._value("FunctionUrlConfig", None), "FunctionUrlConfig")
@@ -127,7 +134,7 @@ class TemplateFunction:
     def _resolve(self, name: str, value: Any) -> Any:
         try:
             return self._intrinsics.resolve(value)
-        except ValueError as error:
+        except IntrinsicError as error:
             raise self._error(name, str(error)) from error
         except RecursionError as error:
             raise self._error(name, "refers to itself") from error
