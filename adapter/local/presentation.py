@@ -73,9 +73,6 @@ class JSON:
     (https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html).
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        pass
-
     def terminal(self, record: Record) -> str:
         return envelope(record, embedded(record.fields["line"]) if record.type == "function" else record.fields)
 
@@ -88,7 +85,7 @@ class JSON:
         return self.terminal(Record("local.timeline", timeline.record, time))
 
 
-PRESENTATIONS: dict[LogFormat, Callable[[TextIO], Presentation]] = {"text": Text, "json": JSON}
+PRESENTATIONS: dict[LogFormat, Callable[[TextIO], Presentation]] = {"text": Text, "json": lambda stream: JSON()}
 
 
 def envelope(record: Record, content: Any) -> str:

@@ -15,7 +15,7 @@ import struct
 import sys
 import termios
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -71,10 +71,13 @@ class Output:
 
 @contextlib.asynccontextmanager
 async def cli(
-    *arguments: str, cwd: Path = FUNCTIONS, variables: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path = FUNCTIONS,
+    variables: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "adapter.local"),
 ) -> AsyncIterator[Output]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "adapter.local", *arguments),
+        *(sys.executable, *program, *arguments),
         cwd=cwd,
         stdout=PIPE,
         stderr=STDOUT,
@@ -315,6 +318,24 @@ async def test_the_process_is_awslambdaric_itself() -> None:
         assert os.getsid(pid) == os.getpgid(pid) == pid
 
 
+SECOND_FRONT = """\
+from adapter.local.server import FRONTS
+FRONTS["second"] = FRONTS["function-url"]
+from adapter.local.__main__ import main
+main()
+"""
+
+
+async def test_each_front_listens_on_a_port_of_its_own() -> None:
+    arguments = ("main.handler", "--port", "0", "--front", "second")
+    async with cli(*arguments, program=("-c", SECOND_FRONT)) as output:
+        await output.until("^Function URL: ", 2)
+        urls = re.findall("^Function URL: (http://[^ ]+) ", output.text, re.MULTILINE)
+        assert len(set(urls)) == 2
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            assert [(await client.get(url)).status_code for url in urls] == [200, 200]
+
+
 async def test_no_arguments_in_the_root_of_this_repository() -> None:
     """template.yaml says it all; but for the port, which is another one here."""
     async with cli("--port", "0", cwd=ROOT) as output:
@@ -415,11 +436,11 @@ async def test_on_a_terminal() -> None:
     )
     os.close(theirs)
     try:
-        text = await asyncio.to_thread(read_until, ours, r"Ctrl-C ends it\)\r\n")
-        (url,) = re.findall(r"http://[^ ]+", text)
-        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+        async with asyncio.timeout(PATIENCE), httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            text = await asyncio.to_thread(read_until, ours, r"Ctrl-C ends it\)\r\n")
+            (url,) = re.findall(r"http://[^ ]+", text)
             await client.get(url)
-        text += await asyncio.to_thread(read_until, ours, r"TIMELINE[^\n]*\r\n")
+            text += await asyncio.to_thread(read_until, ours, r"TIMELINE[^\n]*\r\n")
     finally:
         process.kill()
         await process.wait()
