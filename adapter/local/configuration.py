@@ -29,6 +29,7 @@ class Configuration:
     the function URL's. `queue` is how many seconds an invocation waits at the cap before it is refused, `idle` after
     how many an environment without work ends. With `concurrency` the function runs as on Lambda Managed Instances: one
     environment, that many invocations at a time. `settings` are environment variables; those of the env file win.
+    `log_format` is how the function is told to log, and how this log is written.
     """
 
     handler: str
@@ -44,6 +45,7 @@ class Configuration:
     idle: float = 300.0
     concurrency: int | None = None
     throttle: bool = False
+    log_format: Literal["text", "json"] = "text"
     command: tuple[str, ...] | None = None
 
     @property
@@ -76,6 +78,8 @@ class Configuration:
         variables = self._user_variables()
         for name in NOT_INHERITED:
             variables.pop(name, None)
+        if self.log_format == "json":
+            variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
         task_root = str(self.app_dir)
         # Parts that are empty would put the working directory on the path a second time.
         python_path = [task_root, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]

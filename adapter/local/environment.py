@@ -56,7 +56,7 @@ class Environment:
         An init that takes longer than `limit` seconds is no error yet: as on Lambda the process is killed, and the init
         is done again in the first invocation, under the function's own timeout.
         """
-        self._log.init_start(self._configuration.runtime)
+        self._log.init_start(self._configuration.runtime, phase)
         started = time.perf_counter()
         self._api = api = RuntimeAPI(self._log)
         await api.start()

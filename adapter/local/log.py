@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from adapter.local.invocation import FunctionError, Invocation, Sent
+from adapter.local.presentation import PRESENTATIONS, LogFormat, Record
+from adapter.local.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -24,75 +27,107 @@ class Report:
 
 
 class Log:
-    """What CloudWatch would show, line by line, on a text stream.
+    """What CloudWatch would show, on a text stream; and each invocation's part of it, in its `tail`."""
 
-    The formats are those of https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html and
-    https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html; RESPONSE is ours.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, log_format: LogFormat = "text") -> None:
         self._stream = stream
+        self._presentation = PRESENTATIONS[log_format](stream)
 
     def line(self, text: str, invocation: Invocation | None = None) -> None:
         """A line of Lambda's or ours; of an invocation's log if one is given."""
-        if invocation is not None:
-            invocation.tail.line(text)
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        of_invocation = {} if invocation is None else {"requestId": invocation.request_id}
+        self._say("local", {**of_invocation, "message": text}, invocation)
 
     def function(self, text: str, invocation: Invocation | None) -> None:
         """What the function has written, in init or in an invocation: without its line end, and with any in it."""
-        self.line(text, invocation)
+        self._say("function", {"line": text}, invocation)
 
-    def init_start(self, runtime: str) -> None:
-        self.line(f"INIT_START Runtime Version: {runtime.replace('python', 'python:')}")
+    def init_start(self, runtime: str, phase: str = "init") -> None:
+        runtime_version = runtime.replace("python", "python:")
+        fields = {"initializationType": "on-demand", "phase": phase, "runtimeVersion": runtime_version}
+        self._say("platform.initStart", fields)
 
     def init_report(self, duration: float, phase: str, status: str, error_type: str | None = None) -> None:
         """Only of an init that failed, as on Lambda; seconds in, milliseconds out."""
-        error = f"\tError Type: {error_type}" if error_type else ""
-        self.line(f"INIT_REPORT Init Duration: {duration * 1000:.2f} ms\tPhase: {phase}\tStatus: {status}{error}")
+        fields = {
+            "initializationType": "on-demand",
+            "phase": phase,
+            "status": status,
+            "metrics": {"durationMs": milliseconds(duration)},
+        }
+        self._say("platform.initReport", fields | ({"errorType": error_type} if error_type else {}))
 
     def start(self, invocation: Invocation) -> None:
-        self.line(f"START RequestId: {invocation.request_id} Version: $LATEST", invocation)
+        self._say("platform.start", {"requestId": invocation.request_id, "version": "$LATEST"}, invocation)
 
     def response(self, invocation: Invocation, status: int, first_byte: float, sent: int) -> None:
         """When the caller had its whole answer; seconds since the event was handed out, and body bytes."""
         invocation.sent = Sent(status, first_byte, invocation.elapsed, sent)
-        self.line(
-            f"RESPONSE RequestId: {invocation.request_id}\tStatus: {status}\tFirst byte: {first_byte * 1000:.2f} ms"
-            f"\tEnded: {invocation.elapsed * 1000:.2f} ms\tBytes: {sent}"
-        )
+        fields = {
+            "requestId": invocation.request_id,
+            "status": status,
+            "firstByteMs": milliseconds(first_byte),
+            "endedMs": milliseconds(invocation.sent.ended),
+            "bytes": sent,
+        }
+        # Not of the invocation's own log: CloudWatch has no such line.
+        self._say("local.response", fields)
 
     def stream_error(self, invocation: Invocation, error: FunctionError) -> None:
-        message = f": {error.payload.decode('utf-8', 'backslashreplace')}" if error.payload else ""
-        self.line(f"RequestId: {invocation.request_id} Error in mid-stream: {error.type}{message}", invocation)
+        fields = {
+            "requestId": invocation.request_id,
+            "errorType": error.type,
+            "error": error.payload.decode("utf-8", "backslashreplace"),
+        }
+        self._say("local.streamError", fields, invocation)
 
     def timed_out(self, invocation: Invocation, timeout: float) -> None:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.line(f"{now} {invocation.request_id} Task timed out after {timeout:.2f} seconds\n", invocation)
+        message = f"Task timed out after {timeout:.2f} seconds"
+        self._say("local.timeout", {"requestId": invocation.request_id, "message": message}, invocation)
 
     def exited(self, invocation: Invocation, reason: str) -> None:
-        self.line(f"RequestId: {invocation.request_id} Error: {reason}\nRuntime.ExitError", invocation)
+        fields = {"requestId": invocation.request_id, "message": reason, "errorType": "Runtime.ExitError"}
+        self._say("local.exit", fields, invocation)
 
     def end(self, invocation: Invocation, report: Report) -> None:
-        """END and REPORT.
+        """END and REPORT, and the timeline under them.
 
         Since August 2025 the init phase is billed with the first invocation
         (https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/).
         """
-        fields = [
-            f"REPORT RequestId: {invocation.request_id}",
-            f"Duration: {report.duration * 1000:.2f} ms",
-            f"Billed Duration: {math.ceil((report.duration + (report.init or 0)) * 1000)} ms",
-            f"Memory Size: {report.memory} MB",
-        ]
-        if report.max_memory is not None:
-            fields.append(f"Max Memory Used: {report.max_memory} MB")
-        if report.init is not None:
-            fields.append(f"Init Duration: {report.init * 1000:.2f} ms")
-        if report.status in ("error", "timeout"):
-            fields.append(f"Status: {report.status}")
+        outcome = {"requestId": invocation.request_id, "status": report.status}
         if report.error_type is not None:
-            fields.append(f"Error Type: {report.error_type}")
-        self.line(f"END RequestId: {invocation.request_id}", invocation)
-        self.line("\t".join(fields), invocation)
+            outcome["errorType"] = report.error_type
+        duration = milliseconds(report.duration)
+        metrics = {
+            "durationMs": duration,
+            "billedDurationMs": math.ceil((report.duration + (report.init or 0)) * 1000),
+            "memorySizeMB": report.memory,
+        }
+        if report.max_memory is not None:
+            metrics["maxMemoryUsedMB"] = report.max_memory
+        if report.init is not None:
+            metrics["initDurationMs"] = milliseconds(report.init)
+        self._say("platform.runtimeDone", {**outcome, "metrics": {"durationMs": duration}}, invocation)
+        self._say("platform.report", {**outcome, "metrics": metrics}, invocation)
+        self._write(self._presentation.timeline(Timeline.of(invocation, report), now()))
+
+    def _say(self, kind: str, fields: Mapping[str, Any], invocation: Invocation | None = None) -> None:
+        record = Record(kind, fields, now())
+        if invocation is not None:
+            kept = self._presentation.cloudwatch(record)
+            if kept is not None:
+                invocation.tail.line(kept)
+        self._write(self._presentation.terminal(record))
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -102,7 +102,9 @@ async def local_lambda(
         handler, **{"app_dir": FUNCTIONS, "command": SCRIPTED if scripted else None, **configuration}
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(serve(configured, {"function-url": listener}, Log(terminal), stop, reload))
+        serving = asyncio.create_task(
+            serve(configured, {"function-url": listener}, Log(terminal, configured.log_format), stop, reload)
+        )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         limits = httpx.Limits(max_connections=None)
         try:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import json
 import os
+import pty
 import re
 import signal
 import socket
+import struct
 import sys
+import termios
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
 from adapter import __version__
+from adapter.local.command_line import parse
+from adapter.local.configuration import Configuration
 
 from .conftest import FUNCTIONS, PATIENCE, Gate, alive, gone
+
+ROOT = Path(__file__).parent.parent.parent
 
 PID = """\
 import os
@@ -61,9 +70,19 @@ class Output:
 
 
 @contextlib.asynccontextmanager
-async def cli(*arguments: str, cwd: Path = FUNCTIONS) -> AsyncIterator[Output]:
+async def cli(
+    *arguments: str,
+    cwd: Path = FUNCTIONS,
+    variables: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "adapter.local"),
+) -> AsyncIterator[Output]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "adapter.local", *arguments, cwd=cwd, stdout=PIPE, stderr=STDOUT, start_new_session=True
+        *(sys.executable, *program, *arguments),
+        cwd=cwd,
+        stdout=PIPE,
+        stderr=STDOUT,
+        env=variables,
+        start_new_session=True,
     )
     output = Output(process)
     try:
@@ -86,24 +105,124 @@ async def test_version() -> None:
     assert await finished("--version") == (0, f"function-url {__version__}\n")
 
 
+async def test_wrong_arguments_end_it_with_status_2() -> None:
+    complaint = "the handler is module.attribute, such as main.handler, not 'main:handler'"
+    assert await finished("main:handler") == (2, f"function-url: {complaint}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["main:handler"], "the handler is module.attribute, such as main.handler, not 'main:handler'"),
+        ([], "which handler? Give one, such as main.handler; there is no template.yaml here to say it"),
         (["main"], "the handler is module.attribute, such as main.handler, not 'main'"),
         (["main."], "the handler is module.attribute, such as main.handler, not 'main.'"),
         (["a b.c"], "the handler is module.attribute, such as main.handler, not 'a b.c'"),
+        (["main.handler", "--function", "F"], "--function: there is no template.yaml here"),
+        (["--template", "nothing.yaml"], "nothing.yaml: No such file or directory"),
         (["main.handler", "--app-dir", "nowhere"], "--app-dir: there is no folder 'nowhere'"),
         (["main.handler", "--env-file", "nothing"], "--env-file: there is no file 'nothing'"),
         (["main.handler", "--timeout", "901"], "--timeout: Lambda's are up to 900 seconds, not 901"),
         (["main.handler", "--timeout", "0"], "--timeout: Lambda's are up to 900 seconds, not 0"),
+        (["main.handler", "--timeout", "nan"], "--timeout: Lambda's are up to 900 seconds, not nan"),
         (["main.handler", "--memory", "64"], "--memory: Lambda's are from 128 to 10240 MB, not 64"),
         (["main.handler", "--port", "65536"], "--port: from 0 to 65535, not 65536"),
         (["main.handler", "--max-environments", "0"], "--max-environments: at least 1, not 0"),
+        (["main.handler", "--concurrency", "0"], "--concurrency: at least 1, not 0"),
+        (["main.handler", "--queue", "-1"], "--queue: 0 seconds or more, not -1"),
+        (["main.handler", "--queue", "inf"], "--queue: 0 seconds or more, not inf"),
+        (["main.handler", "--idle", "0"], "--idle: more than 0 seconds, not 0"),
+        (["main.handler", "--idle", "nan"], "--idle: more than 0 seconds, not nan"),
+        (["main.handler", "--front", "grpc"], "--front: one of alb, http-api, rest-api, not 'grpc'"),
+        (["main.handler", "--front", "function-url"], "--front: one of alb, http-api, rest-api, not 'function-url'"),
+        (["main.handler", "--front", "alb=x"], "--front: a port is from 0 to 65535, not 'x'"),
+        (["main.handler", "--front", "alb=65536"], "--front: a port is from 0 to 65535, not '65536'"),
+        (["main.handler", "--front", "alb=8000"], "--front: port 8000 is there twice"),
+        (["main.handler", "--front", "alb", "--front", "alb"], "--front: alb is there twice"),
+        (
+            ["main.handler", "--port", "65535", "--front", "alb"],
+            "--front: the next port would be 65536; there is none above 65535",
+        ),
+        (
+            ["main.handler", "--memory", "much"],
+            "argument --memory: invalid int value: 'much' (--help says what there is)",
+        ),
+        (["main.handler", "--tea"], "unrecognized arguments: --tea (--help says what there is)"),
+        (
+            ["main.handler", "--log-format", "xml"],
+            "argument --log-format: invalid choice: 'xml' (choose from text, json) (--help says what there is)",
+        ),
     ],
 )
-async def test_wrong_arguments(arguments: list[str], complaint: str) -> None:
-    assert await finished(*arguments) == (2, f"function-url: {complaint}\n")
+def test_wrong_arguments(
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    further_fronts: None,
+) -> None:
+    monkeypatch.chdir(FUNCTIONS)
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments)
+    assert ended.value.code == 2
+    # Choices have quotation marks before Python 3.12.
+    assert capsys.readouterr().err.replace("'text', 'json'", "text, json") == f"function-url: {complaint}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ports"),
+    [
+        ([], {"function-url": 8000}),
+        (["--port", "0", "--front", "alb"], {"function-url": 0, "alb": 0}),
+        (["--front", "http-api", "--front", "alb"], {"function-url": 8000, "http-api": 8001, "alb": 8002}),
+        (["--front", "alb=9000", "--front", "http-api"], {"function-url": 8000, "alb": 9000, "http-api": 8001}),
+        (["--port", "80", "--front", "alb=0"], {"function-url": 80, "alb": 0}),
+    ],
+)
+def test_ports(arguments: list[str], ports: dict[str, int], further_fronts: None) -> None:
+    assert parse(["main.handler", *arguments]).ports == ports
+
+
+@pytest.fixture
+def further_fronts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapter.local.command_line.FURTHER_FRONTS", ["alb", "http-api", "rest-api"])
+
+
+def test_limits() -> None:
+    configuration = parse(["main.handler"]).configuration
+    assert (configuration.timeout, configuration.memory, configuration.invoke_mode) == (30, 128, "RESPONSE_STREAM")
+    assert configuration == Configuration("main.handler", Path.cwd())
+    arguments = (
+        "main.handler --timeout 1.5 --memory 512 --max-environments 2 --queue 0 --idle 7 --concurrency 3 --no-freeze"
+        " --throttle --invoke-mode BUFFERED --log-format json --host ::1 --reload"
+    )
+    asked = parse(arguments.split())
+    assert asked.configuration == Configuration(
+        "main.handler",
+        Path.cwd(),
+        memory=512,
+        timeout=1.5,
+        max_environments=2,
+        invoke_mode="BUFFERED",
+        freeze=False,
+        queue=0,
+        idle=7,
+        concurrency=3,
+        throttle=True,
+        log_format="json",
+    )
+    assert (asked.host, asked.reload) == ("::1", True)
+
+
+def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: function-url [options] [handler]\n\nServe a Lambda function")
+    assert max(map(len, text.splitlines())) <= 80
+    groups = ["the function:", "limits, as on Lambda:", "fronts:", "terminal:"]
+    assert [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")] == groups
 
 
 async def test_port_in_use() -> None:
@@ -197,6 +316,151 @@ async def test_the_process_is_awslambdaric_itself() -> None:
         assert pid == only_child(output.process.pid)
         assert command_line(pid) == [sys.executable, "-m", "awslambdaric", "main.handler"]
         assert os.getsid(pid) == os.getpgid(pid) == pid
+
+
+SECOND_FRONT = """\
+from adapter.local.server import FRONTS
+FRONTS["second"] = FRONTS["function-url"]
+from adapter.local.__main__ import main
+main()
+"""
+
+
+async def test_each_front_listens_on_a_port_of_its_own() -> None:
+    arguments = ("main.handler", "--port", "0", "--front", "second")
+    async with cli(*arguments, program=("-c", SECOND_FRONT)) as output:
+        await output.until("^Function URL: ", 2)
+        urls = re.findall("^Function URL: (http://[^ ]+) ", output.text, re.MULTILINE)
+        assert len(set(urls)) == 2
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            assert [(await client.get(url)).status_code for url in urls] == [200, 200]
+
+
+async def test_no_arguments_in_the_root_of_this_repository() -> None:
+    """template.yaml says it all; but for the port, which is another one here."""
+    async with cli("--port", "0", cwd=ROOT) as output:
+        url = await output.until("^Function URL: (http://[^ ]+)/ ")
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+            assert (await client.get("/reports")).status_code == 200
+            # Set by the template, and to nothing.
+            assert (await client.post("/slack/command")).status_code == 503
+        await output.until("^REPORT .*Memory Size: 512 MB", 2)
+        first, second = output.text.splitlines()[:2]
+        assert first == "template.yaml: Function: timeout 30 s, memory 512 MB, RESPONSE_STREAM"
+        assert second == (
+            "template.yaml: Function: not set, since only a deployed stack knows: REPORTS_TABLE (!Ref Reports);"
+            " --env-file can say them"
+        )
+
+
+async def test_what_the_function_of_a_template_sees(tmp_path: Path) -> None:
+    """Process environment < template < env file; options before the template."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "main.py").write_text(
+        "import os\n\ndef handler(event, context):\n    return dict(os.environ)\n"
+    )
+    (tmp_path / "template.yml").write_text(
+        """\
+Resources:
+  Tea:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: main.handler
+      CodeUri: code
+      MemorySize: 256
+      Environment:
+        Variables: {SHELL_AND_TEMPLATE: template, TEMPLATE_AND_FILE: template, CUP: !Ref Cup, GIVEN: !Ref Pot}
+"""
+    )
+    (tmp_path / "local.env").write_text("TEMPLATE_AND_FILE=file\nGIVEN=file\n")
+    variables = {**os.environ, "SHELL_AND_TEMPLATE": "shell", "SHELL": "shell"}
+    async with cli(
+        "--port", "0", "--env-file", "local.env", "--memory", "300", cwd=tmp_path, variables=variables
+    ) as output:
+        seen = (await output.get()).json()
+        wanted = {
+            "SHELL": "shell",
+            "SHELL_AND_TEMPLATE": "template",
+            "TEMPLATE_AND_FILE": "file",
+            "GIVEN": "file",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "300",
+            "LAMBDA_TASK_ROOT": str(tmp_path / "code"),
+        }
+        assert {name: seen.get(name) for name in wanted} == wanted
+        assert "CUP" not in seen
+        assert output.text.splitlines()[:2] == [
+            "template.yml: Tea: timeout 3 s, memory 300 MB, RESPONSE_STREAM",
+            "template.yml: Tea: not set, since only a deployed stack knows: CUP (!Ref Cup); --env-file can say them",
+        ]
+
+
+async def test_template_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "template.yaml").write_text("Resources:\n  Tea: [\n")
+    status, output = await finished(cwd=tmp_path)
+    assert status == 2
+    assert re.fullmatch(r"function-url: template\.yaml, line \d: [^\n]+\n", output)
+
+
+async def test_json_log() -> None:
+    async with cli("main.handler", "--port", "0", "--log-format", "json") as output:
+        url = await output.until("Function URL: (http://[^ ]+)/ ")
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+            environment = (await client.get("/")).json()["environment"]
+        await output.until("local.timeline.*\n")
+        assert environment["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
+        assert {json.loads(line)["type"] for line in output.text.splitlines()} == {
+            "platform.initStart",
+            "local",
+            "platform.start",
+            "function",
+            "local.response",
+            "platform.runtimeDone",
+            "platform.report",
+            "local.timeline",
+        }
+
+
+async def test_on_a_terminal() -> None:
+    """Lambda's lines have no colours and are what they are in a pipe; under REPORT is the timeline."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    colourless = ("NO_COLOR", "COLUMNS")
+    variables = {name: value for name, value in os.environ.items() if name not in colourless}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adapter.local", "main.handler", "--port", "0"),
+        cwd=FUNCTIONS,
+        stdout=theirs,
+        stderr=theirs,
+        env={**variables, "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        async with asyncio.timeout(PATIENCE), httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            text = await asyncio.to_thread(read_until, ours, r"Ctrl-C ends it\)\r\n")
+            (url,) = re.findall(r"http://[^ ]+", text)
+            await client.get(url)
+            text += await asyncio.to_thread(read_until, ours, r"TIMELINE[^\n]*\r\n")
+    finally:
+        process.kill()
+        await process.wait()
+        os.close(ours)
+    lines = re.sub(r"[0-9a-f-]{36}", "<id>", text).split("\r\n")
+    *lambdas, timeline, end = lines
+    assert "\x1b" not in "".join(lambdas)
+    assert lambdas[2] == "START RequestId: <id> Version: $LATEST"
+    assert lambdas[-2] == "END RequestId: <id>"
+    assert re.fullmatch(r"REPORT RequestId: <id>\tDuration: .*\tInit Duration: \d+\.\d\d ms", lambdas[-1])
+    assert timeline.startswith("TIMELINE \x1b[35m")
+    assert len(re.sub(r"\x1b\[[\d;]*m", "", timeline)) == 100
+    assert end == ""
+
+
+def read_until(terminal: int, pattern: str) -> str:
+    text = b""
+    while not re.search(pattern.encode(), text):
+        text += os.read(terminal, 65536)
+    return text.decode()
 
 
 async def test_env_file_and_reload(tmp_path: Path) -> None:

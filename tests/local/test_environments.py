@@ -39,7 +39,7 @@ async def test_warm_environment_is_used_again() -> None:
 async def test_log_of_an_invocation() -> None:
     async with local_lambda() as url:
         await url.run(["print", "one\rtwo"], *EMPTY, ["print", "no line end", ""])
-        await url.terminal.until("^REPORT")
+        await url.terminal.until("^TIMELINE")
         lines = re.sub(r"[0-9a-f-]{36}", "<id>", url.terminal.getvalue()).splitlines()
         assert lines[0].startswith("INIT_START Runtime Version: python:3.")
         assert lines[1].startswith("Function URL: http://127.0.0.1:")
@@ -52,6 +52,8 @@ async def test_log_of_an_invocation() -> None:
         ]
         assert lines[8] == "END RequestId: <id>"
         assert lines[9].startswith("REPORT RequestId: <id>\tDuration: ")
+        figures = "init N ms | first byte N ms | stream N ms | background N ms"
+        assert re.sub(r"[\d.]+ ms", "N ms", lines[10]) == f"TIMELINE RequestId: <id>  {figures}"
 
 
 async def test_lines_that_are_very_long() -> None:

@@ -1,0 +1,158 @@
+"""What the command line, and a template, ask for."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from adapter.local.configuration import Configuration
+from adapter.local.parser import FUNCTION_URL, FURTHER_FRONTS, fail, parser
+from adapter.local.template import NAMES, TemplateError, TemplateFunction, read
+
+T = TypeVar("T")
+
+# Lambda's own form: a module, dotted or a path, then the attribute.
+HANDLER = re.compile(r"[\w-]+([./][\w-]+)*\.\w+")
+
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_TIMEOUT = 900
+MIN_MEMORY, MAX_MEMORY = 128, 10240
+
+MAX_PORT = 65535
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What is asked for. `ports` has each front's port, 0 for any; `notes` are lines for the terminal."""
+
+    configuration: Configuration
+    host: str
+    ports: Mapping[str, int]
+    reload: bool
+    notes: Sequence[str]
+
+
+def parse(arguments: Sequence[str] | None) -> CommandLine:
+    """Exits with status 2 and one line if an argument, or what the template says, makes no sense."""
+    given = parser().parse_args(arguments)
+    if given.env_file is not None and not given.env_file.is_file():
+        fail(f"--env-file: there is no file {str(given.env_file)!r}", 2)
+    try:
+        function = template_function(given)
+        configuration, notes = configure(given, function)
+    except TemplateError as error:
+        fail(str(error), 2)
+    return CommandLine(configuration, given.host, ports(given.port, given.fronts), given.reload, notes)
+
+
+def template_function(given: argparse.Namespace) -> TemplateFunction | None:
+    """None if the handler is given and nothing says that there is a template."""
+    path = given.template
+    if path is None:
+        if given.handler is not None and given.function is None:
+            return None
+        path = next((Path(name) for name in NAMES if Path(name).is_file()), None)
+        if path is None and given.handler is None:
+            fail(f"which handler? Give one, such as main.handler; there is no {NAMES[0]} here to say it", 2)
+        if path is None:
+            fail(f"--function: there is no {NAMES[0]} here", 2)
+    # The region as the function will see it.
+    region = Configuration(handler="", app_dir=Path(), env_file=given.env_file).region
+    return read(path, given.function, region)
+
+
+def configure(given: argparse.Namespace, function: TemplateFunction | None) -> tuple[Configuration, list[str]]:
+    """The configuration, and lines that say what of it is the template's. Raises TemplateError."""
+
+    def chosen(option: T | None, template: Callable[[TemplateFunction], T], default: T) -> T:
+        if option is not None:
+            return option
+        return default if function is None else template(function)
+
+    def source(option: str, name: str) -> str:
+        return option if function is None or vars(given)[option[2:]] is not None else function.where(name)
+
+    handler = chosen(given.handler, lambda template: template.handler, "")
+    app_dir = chosen(given.app_dir, lambda template: template.app_dir, Path())
+    timeout = chosen(given.timeout, lambda template: float(template.timeout), 30.0)
+    memory = chosen(given.memory, lambda template: template.memory, 128)
+    invoke_mode = chosen(given.invoke_mode, lambda template: template.invoke_mode, None)
+    if not HANDLER.fullmatch(handler):
+        fail(f"the handler is module.attribute, such as main.handler, not {handler!r}", 2)
+    if not app_dir.is_dir():
+        fail(f"--app-dir: there is no folder {str(app_dir)!r}", 2)
+    if not 0 < timeout <= MAX_TIMEOUT:
+        fail(f"{source('--timeout', 'Timeout')}: Lambda's are up to {MAX_TIMEOUT} seconds, not {timeout:g}", 2)
+    if not MIN_MEMORY <= memory <= MAX_MEMORY:
+        place = source("--memory", "MemorySize")
+        fail(f"{place}: Lambda's are from {MIN_MEMORY} to {MAX_MEMORY} MB, not {memory}", 2)
+    if given.max_environments < 1:
+        fail(f"--max-environments: at least 1, not {given.max_environments}", 2)
+    if given.concurrency is not None and given.concurrency < 1:
+        fail(f"--concurrency: at least 1, not {given.concurrency}", 2)
+    if not 0 <= given.queue < math.inf:
+        fail(f"--queue: 0 seconds or more, not {given.queue:g}", 2)
+    if not 0 < given.idle < math.inf:
+        fail(f"--idle: more than 0 seconds, not {given.idle:g}", 2)
+    variables, unknown = function.variables() if function is not None else ({}, {})
+    configuration = Configuration(
+        handler=handler,
+        app_dir=app_dir.resolve(),
+        memory=memory,
+        timeout=timeout,
+        max_environments=given.max_environments,
+        env_file=given.env_file.resolve() if given.env_file is not None else None,
+        settings=variables,
+        invoke_mode=invoke_mode or "RESPONSE_STREAM",
+        freeze=not given.no_freeze,
+        queue=given.queue,
+        idle=given.idle,
+        concurrency=given.concurrency,
+        throttle=given.throttle,
+        log_format=given.log_format,
+    )
+    if function is None:
+        return configuration, []
+    notes = [f"{function.where()}: timeout {timeout:g} s, memory {memory} MB, {configuration.invoke_mode}"]
+    # Those that the shell or the env file sets are not missed.
+    missing = unknown.keys() - configuration.variables(runtime_api="").keys()
+    if missing:
+        names = ", ".join(f"{name} ({unknown[name]})" for name in sorted(missing))
+        notes.append(
+            f"{function.where()}: not set, since only a deployed stack knows: {names}; --env-file can say them"
+        )
+    return configuration, notes
+
+
+def ports(first: int, fronts: Sequence[str]) -> dict[str, int]:
+    """Each front's port; exits with status 2 and one line if one makes no sense."""
+    if not 0 <= first <= MAX_PORT:
+        fail(f"--port: from 0 to {MAX_PORT}, not {first}", 2)
+    result = {FUNCTION_URL: first}
+    following = first
+    for front in fronts:
+        name, equals, port = front.partition("=")
+        if name not in FURTHER_FRONTS:
+            fail(f"--front: one of {', '.join(FURTHER_FRONTS) or 'none'}, not {name!r}", 2)
+        if name in result:
+            fail(f"--front: {name} is there twice", 2)
+        if equals:
+            if not port.isdecimal() or int(port) > MAX_PORT:
+                fail(f"--front: a port is from 0 to {MAX_PORT}, not {port!r}", 2)
+            result[name] = int(port)
+        else:
+            # Where the first one may have any port, so may the others.
+            following += 1 if first else 0
+            result[name] = following
+    numbers = [port for port in result.values() if port]
+    for number in numbers:
+        if numbers.count(number) > 1:
+            fail(f"--front: port {number} is there twice", 2)
+        if number > MAX_PORT:
+            fail(f"--front: the next port would be {number}; there is none above {MAX_PORT}", 2)
+    return result

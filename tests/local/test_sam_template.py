@@ -1,0 +1,404 @@
+"""What is read from a SAM or CloudFormation template."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapter.local.command_line import parse
+from adapter.local.template import TemplateError, TemplateFunction, read
+
+ROOT = Path(__file__).parent.parent.parent
+
+FUNCTION = """\
+Resources:
+  Tea:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: main.handler
+      Runtime: python3.13
+"""
+
+PLAIN = """\
+Resources:
+  Tea:
+    Type: AWS::Lambda::Function
+    Properties:
+      Handler: main.handler
+      Runtime: python3.13
+      Code: .
+      Timeout: 7
+"""
+
+
+@pytest.fixture
+def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TemplateFunction]:
+    """Reads a template of this text; errors have its name without a folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def template(text: str, function: str | None = None) -> TemplateFunction:
+        Path("template.yaml").write_text(text)
+        return read(Path("template.yaml"), function, "eu-west-1")
+
+    return template
+
+
+Template = Callable[..., TemplateFunction]
+
+
+def properties(text: str) -> str:
+    """The function with more properties."""
+    return FUNCTION + textwrap.indent(text, " " * 6)
+
+
+def everything(function: TemplateFunction) -> tuple[Any, ...]:
+    return (
+        function.handler,
+        function.app_dir,
+        function.timeout,
+        function.memory,
+        function.invoke_mode,
+        function.variables(),
+    )
+
+
+def test_this_repositorys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    function = read(Path("template.yaml"), None, "eu-west-1")
+    assert everything(function) == (
+        "main.handler",
+        Path("examples/fastapi_app"),
+        30,
+        512,
+        "RESPONSE_STREAM",
+        ({"SLACK_SIGNING_SECRET": ""}, {"REPORTS_TABLE": "!Ref Reports"}),
+    )
+
+
+def test_what_is_not_said_is_what_lambda_takes(template: Template) -> None:
+    assert everything(template(FUNCTION)) == ("main.handler", Path(), 3, 128, None, ({}, {}))
+
+
+def test_globals(template: Template) -> None:
+    """What the function says wins; mappings are merged, but not those that are an intrinsic function."""
+    function = template(
+        """\
+Globals:
+  Function:
+    Handler: all.handler
+    Runtime: python3.13
+    Timeout: 5
+    MemorySize: 1024
+    Environment: {Variables: {ALL: all, BOTH: all, REF: !Ref AWS::Region}}
+    FunctionUrlConfig: {AuthType: NONE, InvokeMode: RESPONSE_STREAM}
+"""
+        + FUNCTION
+        + textwrap.indent("Timeout: 6\nEnvironment: {Variables: {OWN: own, BOTH: own, REF: !Sub own}}", " " * 6)
+    )
+    assert everything(function) == (
+        "main.handler",
+        Path(),
+        6,
+        1024,
+        "RESPONSE_STREAM",
+        ({"ALL": "all", "BOTH": "own", "OWN": "own", "REF": "own"}, {}),
+    )
+
+
+def test_globals_are_not_for_plain_functions(template: Template) -> None:
+    function = template("Globals: {Function: {Timeout: 5, MemorySize: 512}}\n" + PLAIN)
+    assert (function.timeout, function.memory) == (7, 128)
+
+
+def test_code_is_relative_to_the_template(tmp_path: Path) -> None:
+    (tmp_path / "stack" / "code").mkdir(parents=True)
+    path = tmp_path / "stack" / "template.yaml"
+    path.write_text(properties("CodeUri: code/"))
+    assert read(path, None, "eu-west-1").app_dir == tmp_path / "stack" / "code"
+
+
+@pytest.mark.parametrize(
+    ("target", "mode", "expected"),
+    [
+        ("!Ref Tea", "InvokeMode: RESPONSE_STREAM", "RESPONSE_STREAM"),
+        ("!GetAtt Tea.Arn", "InvokeMode: BUFFERED", "BUFFERED"),
+        ("{'Fn::GetAtt': [Tea, Arn]}", "AuthType: NONE", "BUFFERED"),
+        ("!Sub '${Tea.Arn}'", "InvokeMode: !Ref Mode", "RESPONSE_STREAM"),
+        ("!GetAtt Coffee.Arn", "InvokeMode: RESPONSE_STREAM", None),
+    ],
+)
+@pytest.mark.parametrize("function", [FUNCTION, PLAIN])
+def test_function_url_of_its_own(
+    template: Template, function: str, target: str, mode: str, expected: str | None
+) -> None:
+    url = f"  Url: {{Type: AWS::Lambda::Url, Properties: {{TargetFunctionArn: {target}, {mode}}}}}\n"
+    parameters = "Parameters: {Mode: {Type: String, Default: RESPONSE_STREAM}}\n"
+    assert template(parameters + function + url).invoke_mode == expected
+
+
+def test_function_url_of_sam_buffers_unless_told_otherwise(template: Template) -> None:
+    assert template(properties("FunctionUrlConfig: {AuthType: NONE}")).invoke_mode == "BUFFERED"
+
+
+PARAMETERS = """\
+Parameters:
+  Stage: {Type: String, Default: dev}
+  Count: {Type: Number, Default: 3}
+  Secret: {Type: String, NoEcho: true}
+  Ami: {Type: AWS::SSM::Parameter::Value<String>, Default: /path/of/it}
+Conditions:
+  IsDev: !Equals [!Ref Stage, dev]
+  IsNot: !Not [!Condition IsDev]
+  IsBoth: !And [!Condition IsDev, !Equals [!Ref Count, "3"]]
+  IsEither: !Or [!Condition IsNot, !Condition IsNot]
+  IsSecret: !Equals [!Ref Secret, x]
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("text", "text"),
+        ("''", ""),
+        ("true", "true"),
+        ("no", "false"),
+        ("012345678901", "012345678901"),
+        ("1.50", "1.50"),
+        ("2024-01-01", "2024-01-01"),
+        ("!Ref Stage", "dev"),
+        ("{Ref: Stage}", "dev"),
+        ("!Ref Count", "3"),
+        ("!Ref AWS::Region", "eu-west-1"),
+        ("!Ref AWS::AccountId", "123456789012"),
+        ("!Sub 'arn:${AWS::Partition}:s3:::${Stage}-${!Literal}-$x'", "arn:aws:s3:::dev-${Literal}-$x"),
+        ("!Sub ['${a}/${Stage}', {a: !Ref Count}]", "3/dev"),
+        ("!If [IsDev, yes, !Ref Secret]", "true"),
+        ("!If [IsNot, 1, !Sub '${Count}']", "3"),
+        ("!If [IsBoth, both, other]", "both"),
+        ("!If [IsEither, either, other]", "other"),
+        ("{'Fn::If': [IsDev, {Ref: Stage}, x]}", "dev"),
+    ],
+)
+def test_values(template: Template, value: str, expected: str) -> None:
+    text = PARAMETERS + properties(f"Environment:\n  Variables:\n    NAME: {value}")
+    assert template(text).variables() == ({"NAME": expected}, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("!Ref Table", "!Ref Table"),
+        ("!Ref Secret", "!Ref Secret"),
+        ("!Ref Ami", "!Ref Ami"),
+        ("!Ref AWS::StackId", "!Ref AWS::StackId"),
+        ("!GetAtt Table.Arn", "!GetAtt Table.Arn"),
+        ("{'Fn::GetAtt': [Table, Arn]}", "!GetAtt Table.Arn"),
+        ("!Sub 'x${Table.Arn}'", "!GetAtt Table.Arn"),
+        ("!Sub ['${a}', {a: !Ref Table}]", "!Ref Table"),
+        ("!ImportValue shared", "!ImportValue shared"),
+        ("!Join ['', [a, b]]", "!Join"),
+        ("!If [IsSecret, a, b]", "!Ref Secret"),
+        ("!If [IsDev, !Ref Table, b]", "!Ref Table"),
+    ],
+)
+def test_values_that_only_a_stack_knows(template: Template, value: str, shown: str) -> None:
+    text = PARAMETERS + properties(f"Environment:\n  Variables:\n    NAME: {value}\n    OTHER: known")
+    assert template(text).variables() == ({"OTHER": "known"}, {"NAME": shown})
+
+
+def test_no_value_is_as_if_it_were_not_there(template: Template) -> None:
+    text = "Timeout: !Ref AWS::NoValue\nEnvironment:\n  Variables:\n    NAME: !If [IsDev, !Ref AWS::NoValue, x]"
+    function = template(PARAMETERS + properties(text))
+    assert function.timeout == 3
+    assert function.variables() == ({}, {})
+
+
+SEVERAL = """\
+Resources:
+  Tea: {Type: AWS::Serverless::Function, Properties: {Handler: tea.handler}}
+  Coffee: {Type: AWS::Lambda::Function, Properties: {Handler: coffee.handler}}
+  Table: {Type: AWS::DynamoDB::Table}
+"""
+
+
+def test_one_of_several_functions(template: Template) -> None:
+    assert template(SEVERAL, "Tea").handler == "tea.handler"
+    assert template(SEVERAL, "Coffee").handler == "coffee.handler"
+
+
+def test_a_template_may_be_json(template: Template) -> None:
+    value = '{"Resources": {"Tea": {"Type": "AWS::Lambda::Function", "Properties": {"Handler": "a.b", "Timeout": 9}}}}'
+    assert template(value).timeout == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Resources:\n  Tea: [\n", 3),
+        ("Resources:\n  Tea: a: b\n", 2),
+        ("Resources:\n  ? [a, b]\n  : c\n", 2),
+        ("Resources: *a\n", 1),
+    ],
+)
+def test_yaml_that_is_none(template: Template, text: str, line: int) -> None:
+    with pytest.raises(TemplateError, match=rf"^template\.yaml, line {line}: [^\n]+$"):
+        template(text)
+
+
+def test_a_function_that_is_not_there(template: Template) -> None:
+    with pytest.raises(TemplateError, match=r"^template\.yaml: there is no function 'Table', only Tea, Coffee$"):
+        template(SEVERAL, "Table")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("\0", "unacceptable character #x0000: special characters are not allowed"),
+        ("", "this is no template: it is not a mapping"),
+        ("- a\n", "this is no template: it is not a mapping"),
+        ("Resources: {}\n", "there is no function, neither AWS::Serverless::Function nor AWS::Lambda::Function"),
+        ("Resources: text\n", "Resources is not a mapping"),
+        (SEVERAL, "there are several functions, choose one with --function: Tea, Coffee"),
+        (FUNCTION.replace("python3.13", "nodejs22.x"), "Tea.Runtime is nodejs22.x; only Python functions run here"),
+        (
+            FUNCTION.replace("Handler: main.handler", "PackageType: Image"),
+            "Tea.PackageType is Image: its handler is in the image and not in the template",
+        ),
+        (FUNCTION.replace("Handler: main.handler", "Tracing: Active"), "Tea.Handler is missing"),
+        (
+            FUNCTION.replace("main.handler", "!GetAtt Cup.Name"),
+            "Tea.Handler is !GetAtt Cup.Name, which only a deployed stack knows",
+        ),
+        (FUNCTION.replace("main.handler", "[main]"), "Tea.Handler is not text"),
+        (properties("CodeUri: nowhere"), "Tea.CodeUri names a folder that is not there: 'nowhere'"),
+        (properties("CodeUri: s3://bucket/key"), "Tea.CodeUri is not a folder on this machine"),
+        (properties("CodeUri: {Bucket: b, Key: k}"), "Tea.CodeUri is not a folder on this machine"),
+        (properties("InlineCode: handler = print"), "Tea.InlineCode is not served: only code in a folder is"),
+        (PLAIN.replace("Code: .", "Code: {ZipFile: x}"), "Tea.Code is not a folder on this machine"),
+        (properties("Timeout: soon"), "Tea.Timeout is a whole number, not 'soon'"),
+        (properties("MemorySize: -1"), "Tea.MemorySize is a whole number, not '-1'"),
+        (
+            properties("FunctionUrlConfig: {InvokeMode: LIVE}"),
+            "Tea.InvokeMode is RESPONSE_STREAM or BUFFERED, not 'LIVE'",
+        ),
+        (properties("Environment: [A]"), "Tea.Environment is not a mapping"),
+        (properties("Environment: {Variables: A}"), "Tea.Environment.Variables is not a mapping"),
+        (properties("Environment: {Variables: {A: [b]}}"), "Tea.Environment.Variables.A is not text"),
+        (properties("Environment: {Variables: {A: }}"), "Tea.Environment.Variables.A is not text"),
+        (
+            properties("Environment: {Variables: {A: !If [x, y]}}"),
+            "Tea.Environment.Variables.A has a !If that is not as CloudFormation has it",
+        ),
+        (
+            properties("Environment: {Variables: {A: !If [x, y, z]}}"),
+            "Tea.Environment.Variables.A asks for the condition 'x', which is not there",
+        ),
+        (
+            "Conditions: {A: !Condition B, B: !Condition A}\n" + properties("Timeout: !If [A, 1, 2]"),
+            "Tea.Timeout refers to itself",
+        ),
+    ],
+)
+def test_templates_that_cannot_be_used(template: Template, text: str, complaint: str) -> None:
+    with pytest.raises(TemplateError) as raised:
+        everything(template(text))
+    assert str(raised.value) == f"template.yaml: {complaint}"
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text("abT.:$!{}", max_size=6)),
+    lambda values: st.one_of(
+        st.lists(values, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["a", "Ref", "Fn::If", "Fn::Sub", "Fn::GetAtt", "Default"]), values, max_size=3
+        ),
+    ),
+    max_leaves=6,
+)
+NAMES = ["Handler", "CodeUri", "Timeout", "MemorySize", "Environment", "FunctionUrlConfig", "Runtime", "PackageType"]
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "Resources": st.dictionaries(
+                st.sampled_from("ab"),
+                st.one_of(
+                    st.fixed_dictionaries(
+                        {
+                            "Type": st.just("AWS::Serverless::Function"),
+                            "Properties": st.dictionaries(st.sampled_from(NAMES), JSON),
+                        }
+                    ),
+                    JSON,
+                ),
+                max_size=2,
+            )
+        },
+        optional={"Globals": JSON, "Parameters": JSON, "Conditions": JSON},
+    ),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_template_is_read_or_refused(template: Template, value: dict[str, Any]) -> None:
+    try:
+        everything(template(yaml.safe_dump(value)))
+    except TemplateError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+@given(st.text(st.sampled_from("{}[]:,-!&*'\"#|>%@ \n\tab"), max_size=40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_read_or_refused(template: Template, text: str) -> None:
+    try:
+        everything(template(f"{FUNCTION}      Environment: {text}"))
+    except TemplateError as error:
+        assert len(str(error).splitlines()) == 1
+
+
+def test_options_win_over_the_template(template: Template) -> None:
+    """And what they say need not be right in the template."""
+    template(
+        properties("CodeUri: nowhere\nTimeout: soon\nMemorySize: much\nFunctionUrlConfig: {InvokeMode: LIVE}").replace(
+            "main.handler", "!Ref Cup"
+        )
+    )
+    options = "other.handler --function Tea --app-dir . --timeout 9 --memory 256 --invoke-mode BUFFERED".split()
+    configuration = parse(options).configuration
+    assert (configuration.handler, configuration.app_dir) == ("other.handler", Path().resolve())
+    assert (configuration.timeout, configuration.memory, configuration.invoke_mode) == (9, 256, "BUFFERED")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("Timeout: 901", "template.yaml: Tea.Timeout: Lambda's are up to 900 seconds, not 901"),
+        ("MemorySize: 64", "template.yaml: Tea.MemorySize: Lambda's are from 128 to 10240 MB, not 64"),
+    ],
+)
+def test_limits_hold_in_a_template_too(
+    template: Template, text: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template(properties(text))
+    with pytest.raises(SystemExit) as ended:
+        parse([])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"function-url: {complaint}\n"
+
+
+def test_the_region_is_that_which_the_function_sees(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    template(properties("Environment: {Variables: {WHERE: !Ref AWS::Region}}"))
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert parse([]).configuration.settings == {"WHERE": "eu-north-1"}
+    Path("local.env").write_text("AWS_REGION=eu-west-3\n")
+    assert parse(["--env-file", "local.env"]).configuration.settings == {"WHERE": "eu-west-3"}
+
+
+def test_a_handler_alone_reads_no_template(template: Template) -> None:
+    template(properties("Timeout: 9"))
+    assert parse(["other.handler"]).configuration.timeout == 30
+    assert parse(["other.handler", "--template", "template.yaml"]).configuration.timeout == 9
