@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from adapter.local.fronts.head import MalformedError
-from adapter.local.fronts.prelude import FUNCTION_URL, Prelude, PreludeForm, PreludeReader, parse
+from adapter.local.fronts.prelude import FUNCTION_URL, REST_API, Prelude, PreludeForm, PreludeReader, parse
 
 NULS = bytes(8)
 
@@ -122,3 +122,41 @@ def test_ends_early() -> None:
 def test_never_a_delimiter() -> None:
     with pytest.raises(MalformedError, match="no 8 NUL bytes"):
         read(b"x" * FUNCTION_URL.limit, b"x")
+
+
+def test_rest_api_merges_headers() -> None:
+    value = {
+        "statusCode": 201,
+        "headers": {"x": "lost", "content-encoding": "gzip", "content-length": "5"},
+        "multiValueHeaders": {"X": ["1", "2"]},
+        "cookies": ["a=1"],
+    }
+    assert parse(json.dumps(value).encode(), REST_API) == Prelude(
+        201,
+        [
+            ("content-encoding", "gzip"),
+            ("x-amzn-remapped-content-length", "5"),
+            ("X", "1"),
+            ("X", "2"),
+            ("set-cookie", "a=1"),
+        ],
+    )
+
+
+def test_rest_api_allows_no_other_key() -> None:
+    with pytest.raises(MalformedError, match="keys that are not allowed in it: body, isBase64Encoded"):
+        parse(b'{"statusCode": 200, "body": "", "isBase64Encoded": false}', REST_API)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 16 * 1024, 20 * 1024])
+def test_rest_api_wants_its_prelude_in_16_kb(size: int) -> None:
+    """However the stream is cut."""
+
+    def stream(length: int) -> list[bytes]:
+        """A prelude that ends, delimiter and all, after so many bytes."""
+        whole = b'{"headers":{"x":"' + b"x" * (length - len(b'{"headers":{"x":""}}') - 8) + b'"}}' + NULS + b"body"
+        return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+    assert read(*stream(16 * 1024), form=REST_API)[1] == b"body"
+    with pytest.raises(MalformedError, match="no 8 NUL bytes in its first 16384 bytes"):
+        read(*stream(16 * 1024 + 1), form=REST_API)
