@@ -1,14 +1,25 @@
 """One app behind every service, and a plain handler."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 from mangum import Mangum
 
 from adapter import StreamingAdapter
 
 app = FastAPI()
+
+
+@app.get("/stream/{megabytes}")
+def stream(megabytes: int) -> Response:
+    def parts() -> Iterator[bytes]:
+        for _ in range(megabytes * 16):
+            yield bytes(65_536)
+
+    return StreamingResponse(parts(), media_type="application/octet-stream")
 
 
 @app.api_route("/{path:path}", methods=["GET", "POST", "HEAD"])
