@@ -157,8 +157,6 @@ class Invocation:
 
     def respond(self, response: Response) -> None:
         self.answer.set_result(response)
-        if self._delivered.is_set():
-            response.release()  # Its caller has given up in the meantime.
 
     def fail(self, error: FunctionError) -> None:
         """An error if nothing has been answered yet; else the end of the response, if that is still open."""

@@ -96,6 +96,34 @@ async def test_inferred_result(name: str) -> None:
             assert reply.headers["content-length"] == str(len(reply.content))
 
 
+async def test_event_of_an_http_api() -> None:
+    """What uvicorn hands over, end to end: the path is decoded, the query as sent."""
+    settings = {"AWS_REGION": "us-east-1"}
+    async with local_lambda("main.handler", scripted=False, front="http-api", settings=settings) as running:
+        reply = await running.client.get(f"{running.url}/a%2Fb/caf%C3%A9%3Fc?q=%2F")
+        event = reply.json()["event"]
+        assert (event["rawPath"], event["rawQueryString"]) == ("/a/b/caf\u00e9", "q=%2F")
+        assert event["requestContext"]["domainName"].endswith(".execute-api.us-east-1.amazonaws.com")
+        assert event["headers"]["host"] == running.client.base_url.netloc.decode()
+
+
+async def test_headers_of_a_rest_api() -> None:
+    async with local_lambda("web.returns", scripted=False, front="rest-api") as running:
+        headers = {"Server": "mine", "Date": "today", "Content-Length": "99", "Connection": "close", "x": "lost"}
+        result = {"statusCode": "404", "headers": headers, "multiValueHeaders": {"X": ["1", "2"]}, "body": "not here"}
+        reply = await running.client.post("/", json=result)
+        assert (reply.status_code, reply.text) == (404, "not here")
+        assert reply.headers.get_list("x") == ["1", "2"]
+        assert {name: value for name, value in reply.headers.items() if name.startswith("x-amzn-remapped-")} == {
+            "x-amzn-remapped-server": "mine",
+            "x-amzn-remapped-date": "today",
+            "x-amzn-remapped-content-length": "99",
+            "x-amzn-remapped-connection": "close",
+        }
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.headers["content-length"] == "8"
+
+
 @whole
 async def test_malformed_result(name: str) -> None:
     async with local_lambda("web.returns", scripted=False, **front(name)) as running:
@@ -377,3 +405,14 @@ async def test_request_ids_go_where_the_service_puts_them() -> None:
             ids = await running.terminal.until("^START RequestId: ([0-9a-f-]+) ")
             found = {key: value for key, value in reply.headers.items() if value == ids[0]}
             assert found == ({header: ids[0]} if header else {})
+
+
+@whole
+async def test_stream_of_more_than_6_mb_is_too_large(name: str) -> None:
+    async with local_lambda(**front(name)) as running:
+        steps: list[list[Any]] = [["open", "application/json"], ["chunk", '"'], ["bytes", 7_000_000]]
+        steps += [["chunk", '"'], ["end"]]
+        reply = await running.run(*steps)
+        status, text = FAILED[name]
+        assert (reply.status_code, text in reply.text) == (status, True)
+        await running.terminal.until("^REPORT")

@@ -260,6 +260,18 @@ async def test_reader_that_stops_and_asks_for_more(url: LocalLambda) -> None:
     assert len(re.findall("^START", url.terminal.getvalue(), re.M)) == 1
 
 
+async def test_client_that_closes_its_half_is_taken_for_gone(url: LocalLambda, gate: Gate) -> None:
+    client = await connect(url)
+    await client.send(post(*PRELUDE, ["gate", gate.port], ["bytes", MUCH], ["end"], ["print", "done"]))
+    _, go_on = await gate.reached()
+    client.writer.write_eof()
+    await asyncio.wait_for(client.reader.read(-1), PATIENCE)
+    go_on()
+    await url.terminal.until("^response 202\ndone$")
+    await url.terminal.until("^REPORT")
+    await client.close()
+
+
 async def test_requests_in_one_go_are_answered_in_turn(url: LocalLambda) -> None:
     client = await connect(url)
     last = post(*PRELUDE, ["chunk", "last"], ["end"], more=b"Connection: close\r\n")

@@ -61,7 +61,7 @@ class Buffered:
                 "does not read preludes: its caller gets status 200 and no content, here as on Lambda. Set InvokeMode "
                 "RESPONSE_STREAM, or return {'statusCode': ..., ...}."
             )
-            await exchange.reply.whole(200, [("content-type", "application/octet-stream")], b"")
+            await exchange.reply.whole(200, [], b"")
             exchange.replied()
         elif result.prelude:
             await exchange.malformed(

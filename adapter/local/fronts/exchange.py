@@ -88,8 +88,8 @@ class Application:
             raise NotImplementedError(f"{self.service.title} has no {scope['type']}")
         service, configuration = self.service, self.function.configuration
         request_id, trace_id = new_request_id(), new_trace_id()
-        named = [(service.request_id_header, request_id)] if service.request_id_header else []
-        reply = Reply(scope["method"], send, named, service.burst if configuration.throttle else None)
+        burst = service.burst if configuration.throttle else None
+        reply = Reply(scope["method"], request_id, send, id_header=service.request_id_header, burst=burst)
         try:
             body = await read_body(scope, receive, service.max_body)
         except ClientGoneError:

@@ -9,7 +9,7 @@ from adapter.local.fronts import prelude, proxy_result
 from adapter.local.fronts.buffered import Buffered
 from adapter.local.fronts.exchange import Application, Exchange, Refusal, Refusals, Service, has_prelude
 from adapter.local.fronts.payload import function_url_event
-from adapter.local.fronts.prelude import DELIMITER
+from adapter.local.fronts.prelude import DELIMITER, Prelude
 from adapter.local.fronts.streamed import is_proxy_result, with_prelude
 from adapter.local.invocation import MAX_PAYLOAD, Invocable, Response
 from adapter.local.log import Log
@@ -51,22 +51,22 @@ async def stream(exchange: Exchange) -> None:
 async def raw(exchange: Exchange, response: Response) -> None:
     """Bytes as they are, under the content type of the runtime's POST."""
     reply = exchange.reply
-    headers = [("content-type", response.content_type or "application/octet-stream")]
+    head = Prelude(200, [("content-type", response.content_type or "application/octet-stream")])
     if response.streaming:
-        await reply.head(200, headers)
+        await reply.head(head)
     begun = b""
     async for chunk in response:
         if not reply.status:
             if is_proxy_result(chunk):
                 exchange.hint(PROXY_RESULT_HINT)
-            await reply.head(200, headers)
+            await reply.head(head)
         if len(begun) < prelude.REST_API.limit:
             begun += chunk
             if begun.startswith(b"{") and DELIMITER in begun:
                 exchange.hint(UNMARKED_PRELUDE_HINT)
         await reply.body(chunk)
     if not reply.status:
-        await reply.head(200, headers)
+        await reply.head(head)
     await reply.end()
     exchange.replied()
 

@@ -105,7 +105,7 @@ FUNCTION_URL = HeadForm(
     ("headers", "cookies"), dropped=HOP_BY_HOP, remapped=frozenset({"content-length", "www-authenticate"})
 )
 
-# ASSUMPTION for the dropped ones: no source. The content length is counted anew.
+# ASSUMPTION: no source says which are dropped, nor how lenient it is. The content length is counted anew.
 HTTP_API_2_0 = HeadForm(("headers", "cookies"), dropped=HOP_BY_HOP | {"content-length"}, lenient=True)
 HTTP_API_1_0 = dataclasses.replace(HTTP_API_2_0, fields=("headers", "multiValueHeaders"))
 

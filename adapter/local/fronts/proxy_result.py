@@ -49,7 +49,7 @@ REST_API = ResultForm(
 )
 
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html. ASSUMPTION for the content
-# type.
+# type. The statusDescription is not looked at: the server has a reason phrase for each status.
 ALB = ResultForm(head.ALB, "application/octet-stream")
 ALB_MULTI_VALUE = ResultForm(head.ALB_MULTI_VALUE, "application/octet-stream")
 

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from adapter.local.fronts.head import Headers
+from adapter.local.fronts.prelude import Prelude
 from adapter.local.fronts.throttle import TokenBucket
 from adapter.local.invocation import Invocation
 
@@ -18,11 +19,20 @@ class Reply:
     """The HTTP reply to one caller: `whole`, or `head`, then `body` as often as there is some, then `end`.
 
     A client that has gone is no error: `gone` is set when `watch` notices it, and what is sent to it is dropped. One
-    that is there and does not read holds `body` up. `headers` go out with those of the function; a streamed body is
+    that is there and does not read holds `body` up. The request id goes out in `id_header`; a streamed body is
     throttled after `burst` bytes if that is given.
     """
 
-    def __init__(self, method: str, send: ASGISendCallable, headers: Headers, burst: int | None) -> None:
+    def __init__(
+        self,
+        method: str,
+        request_id: str,
+        send: ASGISendCallable,
+        *,
+        id_header: str | None = "x-amzn-requestid",
+        burst: int | None = None,
+    ) -> None:
+        self.request_id = request_id
         self.invocation: Invocation | None = None
         self.gone = asyncio.Event()
         self.status = 0  # 0 until the head is out
@@ -30,7 +40,7 @@ class Reply:
         self.sent = 0  # body bytes
         self._method = method
         self._send = send
-        self._headers = headers
+        self._named = [(id_header, request_id)] if id_header else []
         self._bucket = None if burst is None else TokenBucket(burst)
 
     async def watch(self, receive: ASGIReceiveCallable) -> None:
@@ -39,10 +49,11 @@ class Reply:
             pass
         self.gone.set()
 
-    async def head(self, status: int, headers: Headers) -> None:
-        pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers + self._headers]
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
-        self.status = status
+    async def head(self, prelude: Prelude) -> None:
+        named = prelude.headers + self._named
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in named]
+        await self._send({"type": "http.response.start", "status": prelude.status, "headers": headers})
+        self.status = prelude.status
         if self.invocation is not None:
             self.first_byte = self.invocation.elapsed
 
@@ -66,7 +77,7 @@ class Reply:
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """A reply in one piece. Does not wait for a client that does not read: what it gets is the server's to hold."""
         length = [] if status in (204, 304) else [("content-length", str(len(body)))]
-        await self.head(status, headers + length)
+        await self.head(Prelude(status, headers + length))
         if not self._has_body:
             body = b""
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -35,7 +35,7 @@ class Request:
         return dict(self.headers).get(name)
 
 
-async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable, limit: int) -> bytes | None:
+async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable, limit: int = MAX_EVENT) -> bytes | None:
     """The request's body; None if it has more than `limit` bytes. Raises ClientGoneError."""
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit:

@@ -30,7 +30,7 @@ async def with_prelude(exchange: Exchange, response: Response, form: PreludeForm
                 prelude, chunk = parsed
                 if prelude.gzip:
                     unpacked = Gunzip()
-                await reply.head(prelude.status, prelude.headers)
+                await reply.head(prelude)
             for piece in unpacked(chunk):
                 await reply.body(piece)
         if not reply.status:
