@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gzip
 import json
 import re
 import socket
@@ -186,6 +187,14 @@ async def test_streamed_bytes_without_a_prelude_are_the_result(name: str) -> Non
 
 
 @whole
+async def test_streamed_bytes_that_are_no_json(name: str) -> None:
+    async with local_lambda(**front(name)) as running:
+        reply = await running.run(["open", "text/csv"], ["chunk", "a,b"], ["end"])
+        assert reply.status_code == FAILED[name][0]
+        await running.terminal.until("Error: .* it is not JSON: .* reads as one JSON text what was streamed")
+
+
+@whole
 async def test_stream_that_ends_in_an_error_is_a_function_error(name: str) -> None:
     async with local_lambda(**front(name)) as running:
         reply = await running.run(
@@ -350,6 +359,16 @@ async def test_rest_api_wants_a_prelude(steps: list[list[Any]], complaint: str) 
         assert ("Hint: the function returned its response in one piece" in running.terminal.getvalue()) is (
             len(steps) == 1
         )
+
+
+async def test_what_unpacks_to_a_thousand_times_as_much() -> None:
+    packed = gzip.compress(bytes(20_000_000), 9)
+    assert len(packed) < 20_000
+    async with local_lambda() as running:
+        prelude = {"headers": {"Content-Encoding": "gzip", "x": "1"}}
+        reply = await running.run(["open"], ["prelude", prelude], ["chunk", packed.decode("latin-1")], ["end"])
+        assert "content-encoding" not in reply.headers
+        assert reply.content == bytes(20_000_000)
 
 
 async def test_prelude_that_is_not_said_to_be_one() -> None:

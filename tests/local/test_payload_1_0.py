@@ -1,4 +1,4 @@
-"""Payload format 1.0, and 2.0 of an HTTP API, beside AWS's documented examples."""
+"""Payload formats 1.0 and 2.0 beside AWS's documented examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapter.local.fronts.payload import http_api_event
+from adapter.local.fronts.payload import function_url_event, http_api_event
 from adapter.local.fronts.payload_1_0 import http_api_1_0_event, rest_api_event
 from adapter.local.fronts.request import Request
 
@@ -190,6 +190,13 @@ def compare(built: Any, documented: Any, other: frozenset[str] = frozenset(), na
         assert type(built) is type(documented), name
     elif name not in other:
         assert built == documented, name
+
+
+def test_function_url_as_documented() -> None:
+    """https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-request-payload; what it has as null, it
+    says, may be left out."""
+    context = {**DOCUMENTED_2_0["requestContext"], "accountId": "anonymous"}
+    compare(sample(function_url_event, "cookie1; cookie2"), {**DOCUMENTED_2_0, "requestContext": context})
 
 
 def test_http_api_as_documented() -> None:

@@ -21,9 +21,10 @@ class Late:
 
 @dataclass(frozen=True)
 class Result:
-    """A function's whole response. `prelude`: it was streamed, and says that it has one."""
+    """A function's whole response; a streamed one may say that it has a prelude."""
 
     payload: bytes
+    streamed: bool
     prelude: bool
 
 
@@ -77,7 +78,10 @@ class Buffered:
             try:
                 proxy = read(result.payload, self.form)
             except MalformedError as error:
-                await exchange.malformed(f"the function's result cannot be made a reply: {error}")
+                what = f"the function's result cannot be made a reply: {error}"
+                if result.streamed:
+                    what += f" ({exchange.service.title} reads as one JSON text what was streamed)"
+                await exchange.malformed(what)
             else:
                 await exchange.reply.whole(proxy.status, proxy.headers, proxy.body)
                 exchange.replied()
@@ -92,4 +96,4 @@ async def collect(exchange: Exchange) -> Result | Refusal:
         payload += chunk
     if response.error is not None:
         return exchange.service.refusals.failed
-    return Result(bytes(payload), prelude=response.streaming and has_prelude(response))
+    return Result(bytes(payload), response.streaming, prelude=response.streaming and has_prelude(response))

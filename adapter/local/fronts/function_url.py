@@ -82,7 +82,7 @@ MODES = {
         request_id_header="x-amzn-requestid",
     ),
     "BUFFERED": Service(
-        TITLE,
+        f"{TITLE} (BUFFERED)",
         function_url_event,
         Buffered(proxy_result.FUNCTION_URL, empties=True),
         REFUSALS,
