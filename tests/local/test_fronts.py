@@ -82,8 +82,10 @@ async def test_mangum_app(name: str) -> None:
         await ask(running)
 
 
-async def test_app_of_the_library_behind_a_function_url() -> None:
-    async with local_lambda("web.adapter", scripted=False) as running:
+@pytest.mark.parametrize("name", ["function-url", *WHOLE])
+async def test_app_of_the_library(name: str) -> None:
+    """It streams to a function URL, and returns proxy results to the others."""
+    async with local_lambda("web.adapter", scripted=False, **front(name)) as running:
         await ask(running)
 
 
