@@ -4,7 +4,10 @@ import base64
 import json
 from typing import Any
 
+import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapter.local.fronts.head import MalformedError
 from adapter.local.fronts.proxy_result import (
@@ -224,3 +227,38 @@ def test_not_json(form: ResultForm, payload: bytes) -> None:
 
 def test_a_character_that_is_none() -> None:
     assert read(b'{"statusCode": 200, "body": "a\\ud800"}', FUNCTION_URL).body == b"a?"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=3),
+    max_leaves=5,
+)
+names = st.sampled_from(["content-type", "Content-Length", "x", "Transfer-Encoding", "set-cookie"]) | st.text(
+    max_size=5
+)
+results = anything | st.fixed_dictionaries(
+    {"statusCode": st.integers(190, 610) | anything},
+    optional={
+        "headers": st.dictionaries(names, st.text(max_size=5) | anything, max_size=3) | anything,
+        "multiValueHeaders": st.dictionaries(names, st.lists(st.text(max_size=5), max_size=3) | anything, max_size=3),
+        "cookies": st.lists(st.text(max_size=5), max_size=3) | anything,
+        "body": st.text() | anything,
+        "isBase64Encoded": st.booleans() | anything,
+    },
+)
+
+
+@every_form
+@given(value=results)
+def test_whatever_a_function_returns_is_refused_or_can_be_sent(form: ResultForm, value: Any) -> None:
+    try:
+        found = result(value, form)
+    except MalformedError:
+        return
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert isinstance(server.next_event(), h11.Request)
+    head = [(name.encode("latin-1"), text.encode("latin-1")) for name, text in found.headers]
+    head.append((b"content-length", b"0"))
+    assert server.send(h11.Response(status_code=found.status, headers=head))
