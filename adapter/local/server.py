@@ -12,7 +12,10 @@ import uvicorn
 import watchfiles
 
 from adapter.local.configuration import Configuration
+from adapter.local.fronts.alb import ALB, ALB_MULTI_VALUE
 from adapter.local.fronts.function_url import FunctionURL
+from adapter.local.fronts.http_api import HTTP_API, HTTP_API_1_0
+from adapter.local.fronts.rest_api import REST_API, REST_API_STREAM
 from adapter.local.function import Function
 from adapter.local.invocation import FunctionError, Invocable
 from adapter.local.log import Log
@@ -30,7 +33,15 @@ class Front(Protocol):
     def __call__(self, function: Invocable, log: Log) -> ASGI3Application: ...
 
 
-FRONTS: dict[str, Front] = {"function-url": FunctionURL}
+FRONTS: dict[str, Front] = {
+    "function-url": FunctionURL(),
+    "http-api": HTTP_API,
+    "http-api-1.0": HTTP_API_1_0,
+    "rest-api": REST_API,
+    "rest-api-stream": REST_API_STREAM,
+    "alb": ALB,
+    "alb-multi-value": ALB_MULTI_VALUE,
+}
 
 # What uvicorn exits with when an application does not start.
 STARTUP_FAILURE = 3

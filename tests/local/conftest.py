@@ -77,8 +77,9 @@ class Gate:
 
 class LocalLambda:
     def __init__(
-        self, listener: socket.socket, terminal: Terminal, client: httpx.AsyncClient, stop: asyncio.Event
+        self, front: str, listener: socket.socket, terminal: Terminal, client: httpx.AsyncClient, stop: asyncio.Event
     ) -> None:
+        self.front = front
         self.listener = listener
         self.url = str(client.base_url)
         self.terminal = terminal
@@ -95,7 +96,12 @@ class LocalLambda:
 
 @contextlib.asynccontextmanager
 async def local_lambda(
-    handler: str = "scripted", *, scripted: bool = True, reload: bool = False, **configuration: Any
+    handler: str = "scripted",
+    *,
+    front: str = "function-url",
+    scripted: bool = True,
+    reload: bool = False,
+    **configuration: Any,
 ) -> AsyncIterator[LocalLambda]:
     terminal, stop = Terminal(), asyncio.Event()
     configured = Configuration(
@@ -103,13 +109,13 @@ async def local_lambda(
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(
-            serve(configured, {"function-url": listener}, Log(terminal, configured.log_format), stop, reload)
+            serve(configured, {front: listener}, Log(terminal, configured.log_format), stop, reload)
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         limits = httpx.Limits(max_connections=None)
         try:
             async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits, trust_env=False) as client:
-                yield LocalLambda(listener, terminal, client, stop)
+                yield LocalLambda(front, listener, terminal, client, stop)
         finally:
             stop.set()
             await asyncio.wait_for(serving, PATIENCE)

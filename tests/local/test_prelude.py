@@ -5,22 +5,22 @@ from typing import Any
 
 import pytest
 
-from adapter.local.fronts.prelude import MAX_PRELUDE, Prelude, PreludeError, PreludeReader, parse
+from adapter.local.fronts.head import MalformedError
+from adapter.local.fronts.prelude import FUNCTION_URL, REST_API, Prelude, PreludeForm, PreludeReader, parse
 
 NULS = bytes(8)
 
 
-def read(*chunks: bytes) -> tuple[Prelude, bytes]:
+def read(*chunks: bytes, form: PreludeForm = FUNCTION_URL) -> tuple[Prelude, bytes]:
     """What a reader makes of a stream in these chunks, its prelude and the bytes of the body."""
-    reader, prelude, body = PreludeReader(), None, b""
+    reader, prelude, body = PreludeReader(form), None, b""
     for chunk in chunks:
         if prelude is not None:
             body += chunk
         elif found := reader.feed(chunk):
             prelude, body = found
     if prelude is None:
-        reader.close()
-        raise AssertionError("close() raises")
+        raise reader.close()
     return prelude, body
 
 
@@ -45,7 +45,7 @@ def test_whole_and_byte_at_a_time(stream: bytes) -> None:
 
 
 def test_empty_object_is_200() -> None:
-    assert parse(b"{}") == Prelude(200, [])
+    assert parse(b"{}", FUNCTION_URL) == Prelude(200, [])
 
 
 def test_headers() -> None:
@@ -67,7 +67,8 @@ def test_headers() -> None:
                 "multiValueHeaders": {"x-only-api-gateway": ["1"]},
                 "somethingNew": 1,
             }
-        ).encode()
+        ).encode(),
+        FUNCTION_URL,
     )
     assert prelude == Prelude(
         200,
@@ -103,21 +104,59 @@ def test_headers() -> None:
     ],
 )
 def test_refused(value: Any, complaint: str) -> None:
-    with pytest.raises(PreludeError, match=complaint):
-        parse(json.dumps(value).encode())
+    with pytest.raises(MalformedError, match=complaint):
+        parse(json.dumps(value).encode(), FUNCTION_URL)
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b'{"statusCode":', b"\xff{}"])
 def test_not_json(text: bytes) -> None:
-    with pytest.raises(PreludeError, match="not JSON"):
-        parse(text)
+    with pytest.raises(MalformedError, match="not JSON"):
+        parse(text, FUNCTION_URL)
 
 
 def test_ends_early() -> None:
-    with pytest.raises(PreludeError, match="ended after 9 bytes, before 8 NUL bytes"):
+    with pytest.raises(MalformedError, match="ended after 9 bytes, before 8 NUL bytes"):
         read(b"{}", bytes(7))
 
 
 def test_never_a_delimiter() -> None:
-    with pytest.raises(PreludeError, match="no 8 NUL bytes"):
-        read(b"x" * MAX_PRELUDE, b"x")
+    with pytest.raises(MalformedError, match="no 8 NUL bytes"):
+        read(b"x" * FUNCTION_URL.limit, b"x")
+
+
+def test_rest_api_merges_headers() -> None:
+    value = {
+        "statusCode": 201,
+        "headers": {"x": "lost", "content-encoding": "gzip", "content-length": "5"},
+        "multiValueHeaders": {"X": ["1", "2"]},
+        "cookies": ["a=1"],
+    }
+    assert parse(json.dumps(value).encode(), REST_API) == Prelude(
+        201,
+        [
+            ("content-encoding", "gzip"),
+            ("x-amzn-remapped-content-length", "5"),
+            ("X", "1"),
+            ("X", "2"),
+            ("set-cookie", "a=1"),
+        ],
+    )
+
+
+def test_rest_api_allows_no_other_key() -> None:
+    with pytest.raises(MalformedError, match="keys that are not allowed in it: body, isBase64Encoded"):
+        parse(b'{"statusCode": 200, "body": "", "isBase64Encoded": false}', REST_API)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 16 * 1024, 20 * 1024])
+def test_rest_api_wants_its_prelude_in_16_kb(size: int) -> None:
+    """However the stream is cut."""
+
+    def stream(length: int) -> list[bytes]:
+        """A prelude that ends, delimiter and all, after so many bytes."""
+        whole = b'{"headers":{"x":"' + b"x" * (length - len(b'{"headers":{"x":""}}') - 8) + b'"}}' + NULS + b"body"
+        return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+    assert read(*stream(16 * 1024), form=REST_API)[1] == b"body"
+    with pytest.raises(MalformedError, match="no 8 NUL bytes in its first 16384 bytes"):
+        read(*stream(16 * 1024 + 1), form=REST_API)

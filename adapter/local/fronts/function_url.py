@@ -1,151 +1,101 @@
+"""A function URL with AuthType NONE, in either of its invoke modes.
+
+https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
+"""
+
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
+from adapter.local.fronts import prelude, proxy_result
+from adapter.local.fronts.buffered import Buffered
+from adapter.local.fronts.exchange import Application, Exchange, Refusal, Refusals, Service, has_prelude
 from adapter.local.fronts.payload import function_url_event
-from adapter.local.fronts.prelude import CONTENT_TYPE, Prelude, PreludeError, PreludeReader
-from adapter.local.fronts.reply import Reply
-from adapter.local.fronts.request import MAX_EVENT, ClientGoneError, read_body, read_request
-from adapter.local.invocation import (
-    ConcurrencyLimitError,
-    FunctionError,
-    Invocable,
-    Invocation,
-    Response,
-    new_request_id,
-    new_trace_id,
-)
+from adapter.local.fronts.prelude import DELIMITER, Prelude
+from adapter.local.fronts.streamed import is_proxy_result, with_prelude
+from adapter.local.invocation import MAX_PAYLOAD, Invocable, Response
 from adapter.local.log import Log
 
-if TYPE_CHECKING:
-    from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+TITLE = "Function URL"
 
-GZIP = 16 + zlib.MAX_WBITS  # zlib's number for its gzip format
-
-TOO_LARGE = b'{"Message":"Request Entity Too Large"}'
-CONCURRENCY_LIMIT = b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'
-FUNCTION_FAILED = b"Internal Server Error"
+# ASSUMPTION for 502: that is what a buffered function URL is documented to answer.
+FAILED = Refusal(502, b"Internal Server Error", "text/plain")
+REFUSALS = Refusals(
+    too_large=Refusal(413, b'{"Message":"Request Entity Too Large"}'),
+    busy=Refusal(429, b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'),
+    failed=FAILED,
+    malformed=FAILED,
+)
 
 PROXY_RESULT_HINT = (
-    "Hint: the function returned {'statusCode': ..., ...} and did not stream. A function URL with InvokeMode "
-    "RESPONSE_STREAM does not read such a result: its caller gets status 200 and this JSON, here as on Lambda."
+    "the function returned {'statusCode': ..., ...} and did not stream. A function URL with InvokeMode "
+    "RESPONSE_STREAM does not read such a result: its caller gets status 200 and this JSON, here as on Lambda. Stream "
+    "the response, or set InvokeMode BUFFERED."
 )
+UNMARKED_PRELUDE_HINT = (
+    "the stream begins with what looks like a prelude, and its Content-Type does not say so: its caller gets status "
+    "200 and the prelude as part of the body, here as on Lambda. The Content-Type of the response's POST is to be "
+    f"{prelude.CONTENT_TYPE}."
+)
+
+
+async def stream(exchange: Exchange) -> None:
+    """A response with a prelude becomes what that says, any other one the body of a 200."""
+    response = await exchange.answer()
+    if isinstance(response, Refusal):
+        await exchange.refuse(response)
+    elif has_prelude(response):
+        await with_prelude(exchange, response, prelude.FUNCTION_URL)
+    else:
+        await raw(exchange, response)
+
+
+async def raw(exchange: Exchange, response: Response) -> None:
+    """Bytes as they are, under the content type of the runtime's POST."""
+    reply = exchange.reply
+    head = Prelude(200, [("content-type", response.content_type or "application/octet-stream")])
+    if response.streaming:
+        await reply.head(head)
+    begun = b""
+    async for chunk in response:
+        if not reply.status:
+            if is_proxy_result(chunk):
+                exchange.hint(PROXY_RESULT_HINT)
+            await reply.head(head)
+        if len(begun) < prelude.REST_API.limit:
+            begun += chunk
+            if begun.startswith(b"{") and DELIMITER in begun:
+                exchange.hint(UNMARKED_PRELUDE_HINT)
+        await reply.body(chunk)
+    if not reply.status:
+        await reply.head(head)
+    await reply.end()
+    exchange.replied()
+
+
+MODES = {
+    "RESPONSE_STREAM": Service(
+        TITLE,
+        function_url_event,
+        stream,
+        REFUSALS,
+        # https://docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html#config-rs-bandwidth
+        burst=6 * 1024 * 1024,
+        request_id_header="x-amzn-requestid",
+    ),
+    "BUFFERED": Service(
+        f"{TITLE} (BUFFERED)",
+        function_url_event,
+        Buffered(proxy_result.FUNCTION_URL, empties=True),
+        REFUSALS,
+        max_stream=MAX_PAYLOAD,
+        request_id_header="x-amzn-requestid",
+    ),
+}
 
 
 class FunctionURL:
-    """A function URL with AuthType NONE and InvokeMode RESPONSE_STREAM, as an ASGI application.
+    """The function URL that the function's configuration says: its `invoke_mode` decides."""
 
-    https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
-    """
+    title = TITLE
 
-    title = "Function URL"
-
-    def __init__(self, function: Invocable, log: Log) -> None:
-        self._function = function
-        self._log = log
-        self._hinted = False
-
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        if scope["type"] != "http":
-            raise NotImplementedError(f"a function URL has no {scope['type']}")
-        request_id, trace_id = new_request_id(), new_trace_id()
-        reply = Reply(scope["method"], request_id, send)
-        try:
-            body = await read_body(scope, receive)
-        except ClientGoneError:
-            return
-        if body is None:
-            await reply.whole(413, TOO_LARGE, "application/json")
-            return
-        configuration = self._function.configuration
-        event = function_url_event(
-            read_request(scope, body), region=configuration.region, request_id=request_id, trace_id=trace_id
-        )
-        if len(event) > MAX_EVENT:
-            await reply.whole(413, TOO_LARGE, "application/json")
-            return
-        invocation = Invocation(event, configuration.arn, request_id, trace_id)
-        try:
-            await self._function.invoke(invocation)
-        except ConcurrencyLimitError:
-            await reply.whole(429, CONCURRENCY_LIMIT, "application/json")
-            return
-        await self._answer(invocation, reply)
-
-    async def _answer(self, invocation: Invocation, reply: Reply) -> None:
-        try:
-            answer = await invocation.answer
-            reply.invocation = invocation
-            if isinstance(answer, FunctionError):
-                await reply.whole(502, FUNCTION_FAILED, "text/plain")
-            elif media_type(answer.content_type) == CONTENT_TYPE:
-                await self._with_prelude(answer, reply)
-            else:
-                await self._raw(answer, reply)
-            if invocation.handed_out:
-                # Else it never had a START line: its environment did not get through its init.
-                self._log.response(invocation, reply.status, reply.first_byte, reply.sent)
-        finally:
-            invocation.delivered()
-
-    async def _with_prelude(self, response: Response, reply: Reply) -> None:
-        """The head goes out when the prelude is complete, before any of the body.
-
-        After that the caller is told of no error: the body just ends.
-        """
-        reader = PreludeReader()
-        unpack: Callable[[bytes], bytes] = bytes
-        try:
-            async for chunk in response:
-                if reply.status:
-                    await reply.body(unpack(chunk))
-                elif parsed := reader.feed(chunk):
-                    prelude, rest = parsed
-                    if prelude.gzip:
-                        unpack = zlib.decompressobj(GZIP).decompress
-                    await reply.head(prelude)
-                    await reply.body(unpack(rest))
-            if not reply.status:
-                reader.close()
-        except PreludeError as error:
-            if response.error is None:
-                self._log.line(f"RequestId: {reply.request_id} Error: the response's prelude cannot be used: {error}")
-            await reply.whole(502, FUNCTION_FAILED, "text/plain")
-        except zlib.error as error:
-            self._log.line(f"RequestId: {reply.request_id} Error: the response says it is gzip, and is not: {error}")
-            await reply.end()
-        else:
-            await reply.end()
-
-    async def _raw(self, response: Response, reply: Reply) -> None:
-        """Bytes as they are, under the content type of the runtime's POST."""
-        head = Prelude(200, [("content-type", response.content_type or "application/octet-stream")])
-        if response.streaming:
-            await reply.head(head)
-        async for chunk in response:
-            if not reply.status:
-                self._hint(chunk)
-                await reply.head(head)
-            await reply.body(chunk)
-        if not reply.status:
-            await reply.head(head)
-        await reply.end()
-
-    def _hint(self, payload: bytes) -> None:
-        """Say once what a proxy result comes to here; its author would see JSON in the browser and no reason for it."""
-        if self._hinted or b'"statusCode"' not in payload:
-            return
-        try:
-            value = json.loads(payload)
-        except ValueError:
-            return
-        if isinstance(value, dict) and "statusCode" in value:
-            self._hinted = True
-            self._log.line(PROXY_RESULT_HINT)
-
-
-def media_type(content_type: str | None) -> str:
-    return (content_type or "").partition(";")[0].strip().lower()
+    def __call__(self, function: Invocable, log: Log) -> Application:
+        return MODES[function.configuration.invoke_mode](function, log)

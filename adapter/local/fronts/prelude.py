@@ -6,109 +6,86 @@ https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from typing import Any
+
+from adapter.local.fronts import head
+from adapter.local.fronts.head import Headers, HeadForm, MalformedError
 
 CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 DELIMITER = bytes(8)
-# Nothing is published for function URLs; what has no delimiter by now is no prelude.
-MAX_PRELUDE = 1024 * 1024
 
-# RFC 9110: a header's name is a token, its value visible characters, spaces and tabs.
-NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-# A function URL answers over a connection of its own.
-HOP_BY_HOP = frozenset(
-    {"connection", "date", "keep-alive", "proxy-connection", "server", "te", "trailer", "transfer-encoding", "upgrade"}
+@dataclass(frozen=True)
+class PreludeForm:
+    """A service's preludes: the delimiter must end within `limit` bytes; with `keys`, other keys are refused; with
+    `unpacks`, a body that is packed with gzip is unpacked, and the header that says so dropped
+    (https://github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/96)."""
+
+    head: HeadForm
+    limit: int
+    keys: frozenset[str] | None = None
+    unpacks: bool = False
+
+
+# No limit is published for function URLs; what has no delimiter by now is no prelude.
+FUNCTION_URL = PreludeForm(head.FUNCTION_URL, 1024 * 1024, unpacks=True)
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/response-transfer-mode-lambda.html
+REST_API = PreludeForm(
+    head.REST_API_STREAM, 16 * 1024, keys=frozenset({"headers", "multiValueHeaders", "cookies", "statusCode"})
 )
-REMAPPED = frozenset({"content-length", "www-authenticate"})
-
-
-class PreludeError(ValueError):
-    """What the function sent is no prelude; the message says why."""
 
 
 @dataclass(frozen=True)
 class Prelude:
-    """A reply's head, ready for HTTP: hop-by-hop headers dropped, remapped ones renamed, a Set-Cookie a cookie.
-
-    `gzip` tells that the body is packed: a function URL unpacks it, and drops the header that says so
-    (https://github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/96).
-    """
+    """A reply's head, ready for HTTP; `gzip` tells that the body is packed, and is to be unpacked."""
 
     status: int
-    headers: list[tuple[str, str]]
+    headers: Headers
     gzip: bool = False
 
 
 class PreludeReader:
     """Finds the prelude in a stream that may be cut anywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: PreludeForm) -> None:
+        self._form = form
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> tuple[Prelude, bytes] | None:
-        """The prelude and what came after it; None while it is not complete. Raises PreludeError."""
+        """The prelude and what came after it; None while it is not complete. Raises MalformedError."""
         # The delimiter may have begun in what was there before.
         start = max(0, len(self._buffer) - len(DELIMITER) + 1)
         self._buffer += data
-        end = self._buffer.find(DELIMITER, start)
-        if end < 0:
-            if len(self._buffer) > MAX_PRELUDE:
-                raise PreludeError(f"no 8 NUL bytes in its first {MAX_PRELUDE} bytes")
-            return None
-        return parse(bytes(self._buffer[:end])), bytes(self._buffer[end + len(DELIMITER) :])
+        end = self._buffer.find(DELIMITER, start, self._form.limit)
+        if end >= 0:
+            return parse(bytes(self._buffer[:end]), self._form), bytes(self._buffer[end + len(DELIMITER) :])
+        if len(self._buffer) >= self._form.limit:
+            raise MalformedError(f"no 8 NUL bytes in its first {self._form.limit} bytes")
+        return None
 
-    def close(self) -> None:
-        """The stream is at its end. Raises PreludeError: it has no prelude, or only a part."""
-        raise PreludeError(f"the stream ended after {len(self._buffer)} bytes, before 8 NUL bytes")
+    def close(self) -> MalformedError:
+        """The stream is at its end: why it has no prelude, or only a part."""
+        return MalformedError(f"the stream ended after {len(self._buffer)} bytes, before 8 NUL bytes")
 
 
-def parse(text: bytes) -> Prelude:
-    """Raises PreludeError."""
+def parse(text: bytes, form: PreludeForm) -> Prelude:
+    """Raises MalformedError."""
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise PreludeError(f"it is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(f"it is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise PreludeError("it is not a JSON object")
-    status = value.get("statusCode", 200)
-    if type(status) is not int or not 200 <= status <= 599:
-        raise PreludeError(f"statusCode is {json.dumps(status)}, not a number from 200 to 599")
-    headers = []
-    gzip = False
-    for name, content in pairs(value.get("headers")):
-        check(name, content)
-        if name.lower() in HOP_BY_HOP:
-            continue
-        if name.lower() == "content-encoding" and content.strip().lower() == "gzip":
-            gzip = True
-            continue
-        headers.append((f"x-amzn-remapped-{name}" if name.lower() in REMAPPED else name, content.strip(" \t")))
-    cookies = value.get("cookies") or []
-    if not isinstance(cookies, list):
-        raise PreludeError("cookies is not a list")
-    for cookie in cookies:
-        check("set-cookie", cookie)
-        headers.append(("set-cookie", cookie.strip(" \t")))
-    return Prelude(status, headers, gzip)
+        raise MalformedError("it is not a JSON object")
+    if form.keys is not None and (unknown := value.keys() - form.keys):
+        raise MalformedError(f"it has keys that are not allowed in it: {', '.join(sorted(unknown))}")
+    status = form.head.status(value.get("statusCode", 200))
+    headers = form.head.headers(value)
+    if form.unpacks:
+        plain = [(name, content) for name, content in headers if not packed(name, content)]
+        return Prelude(status, plain, gzip=len(plain) < len(headers))
+    return Prelude(status, headers)
 
 
-def pairs(headers: Any) -> list[tuple[str, Any]]:
-    if headers is None:
-        return []
-    if not isinstance(headers, dict):
-        raise PreludeError("headers is not an object")
-    return list(headers.items())
-
-
-def check(name: str, value: object) -> None:
-    """Whether HTTP can carry the header. Raises PreludeError."""
-    if not NAME.fullmatch(name):
-        raise PreludeError(f"{name!a} is no name for a header")
-    if not isinstance(value, str):
-        raise PreludeError(f"the header {name} is not a string but {json.dumps(value)[:80]}")
-    if not VALUE.fullmatch(value):
-        raise PreludeError(f"the header {name} has characters that HTTP cannot carry: {value!a}")
+def packed(name: str, content: str) -> bool:
+    return name.lower() == "content-encoding" and content.lower() == "gzip"

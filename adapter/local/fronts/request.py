@@ -30,11 +30,15 @@ class Request:
     port: int
     source_ip: str
 
+    def header(self, name: str) -> str | None:
+        """The last one of that name, in lower case."""
+        return dict(self.headers).get(name)
 
-async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable) -> bytes | None:
-    """The request's body; None if it is larger than a function URL takes. Raises ClientGoneError."""
+
+async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable, limit: int = MAX_EVENT) -> bytes | None:
+    """The request's body; None if it has more than `limit` bytes. Raises ClientGoneError."""
     for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > MAX_EVENT:
+        if name == b"content-length" and int(value) > limit:
             return None
     body = bytearray()
     while True:
@@ -42,7 +46,7 @@ async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable) -> bytes | N
         if message["type"] != "http.request":
             raise ClientGoneError
         body += message.get("body", b"")
-        if len(body) > MAX_EVENT:
+        if len(body) > limit:
             return None
         if not message.get("more_body", False):
             return bytes(body)
