@@ -39,15 +39,19 @@ class EventQueue:
         self._log = log
         self._tasks = tasks
         self._events: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def put(self, invocation: Invocation) -> None:
-        """Take the event of an invocation, which becomes the first attempt."""
+        """Take the event of an invocation, which becomes the first attempt; after `close` it is forgotten at once."""
+        if self._closed:
+            return
         task = self._tasks.create_task(self._attempts(invocation))
         self._events.add(task)
         task.add_done_callback(self._events.discard)
 
     def close(self) -> None:
         """Forget every event, also those in the middle of an attempt."""
+        self._closed = True
         for task in self._events:
             task.cancel()
 
@@ -91,13 +95,13 @@ class EventQueue:
 
 
 def again(invocation: Invocation) -> Invocation:
-    """Another attempt: the same request id, and an invocation id of its own."""
-    return dataclasses.replace(invocation, invocation_id=str(uuid.uuid4()), handed_out=0.0)
+    """The same event and request id once more, under an invocation id of its own."""
+    return dataclasses.replace(invocation, invocation_id=str(uuid.uuid4()))
 
 
 async def outcome(invocation: Invocation) -> FunctionError | None:
     """Wait for the end of the invocation, whose answer nobody reads; its error if it failed."""
-    await invocation.answer
+    await asyncio.shield(invocation.answer)  # `close` cancels this task; the Runtime API may still set the answer.
     invocation.delivered()
     await invocation.finished.wait()
     return invocation.outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -11,8 +12,12 @@ import httpx
 import pytest
 
 import adapter.local.asynchronous as asynchronous
+from adapter.local.asynchronous import EventQueue
+from adapter.local.configuration import Configuration
+from adapter.local.invocation import FunctionError, Invocation
+from adapter.local.log import Log
 
-from .conftest import Gate, LocalLambda, alive, gone, local_lambda
+from .conftest import FUNCTIONS, Gate, LocalLambda, Terminal, alive, gone, local_lambda
 
 OK = ["post", "response", "{}", {}]
 FAIL = ["post", "error", '{"errorMessage": "there is none", "errorType": "NoTea"}', {}]
@@ -127,3 +132,25 @@ async def test_events_end_with_the_server(gate: Gate, monkeypatch: pytest.Monkey
     # which waits for all its tasks, has ended.
     await gone(pid)
     assert url.terminal.getvalue().count("Asynchronous invocation") == 1
+
+
+class Taking:
+    """A function that has taken every invocation and answers none."""
+
+    configuration = Configuration("none.handler", FUNCTIONS)
+
+    async def invoke(self, invocation: Invocation) -> None:
+        invocation.taken.set_result(None)
+
+
+async def test_an_answer_may_still_come_when_the_queue_is_closed(terminal: Terminal) -> None:
+    invocation = Invocation(b"{}", "arn", "id", "trace")
+    async with asyncio.TaskGroup() as tasks:
+        events = EventQueue(Taking(), Log(terminal), tasks)
+        events.put(invocation)
+        await invocation.taken
+        events.close()
+    invocation.fail(FunctionError("Sandbox.Failure"))
+    assert invocation.answered
+    # And nothing is begun any more.
+    events.put(invocation)

@@ -325,6 +325,15 @@ async def test_an_event(url: LocalLambda, client: Client) -> None:
     await url.terminal.until(f"^REPORT RequestId: {reply['ResponseMetadata']['RequestId']}")
 
 
+async def test_an_event_comes_without_its_client_context() -> None:
+    """Lambda passes it "for synchronous invocations only"."""
+    async with local_lambda("invoked.context", scripted=False, settings=LIBRARY) as url:
+        with boto_client(url) as client:
+            await client.invoke(ClientContext=encoded({"custom": {}}), InvocationType="Event")
+            await url.terminal.until("^client context: None$")
+            await url.terminal.until("^REPORT")
+
+
 def encoded(value: Any) -> str:
     return base64.b64encode(json.dumps(value).encode()).decode()
 

@@ -130,9 +130,6 @@ class InvokeAPI:
             return
         try:
             if body is None:
-                # Read to its end: a client that still writes when the connection is closed does not get to read why.
-                while (await receive()).get("more_body", False):
-                    pass
                 raise too_large()
             call = read_call(read_request(scope, body), self._function.configuration)
             await self._invoke(call, reply)

@@ -25,6 +25,7 @@ async def article(event: Any, response_stream: ResponseStream, context: Any) -> 
 
 
 def context(event: Any, context: Any) -> dict[str, Any]:
+    print("client context:", context.client_context)
     return {
         "event": event,
         "request_id": context.aws_request_id,
