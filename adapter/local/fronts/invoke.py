@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -163,7 +164,9 @@ class InvokeAPI:
             reason = {"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."}
             raise RefusedError(429, "TooManyRequestsException", reason) from error
         try:
-            answer = await invocation.answer
+            # Not awaited itself: cancelling would go on to it, and it is the environment's to set.
+            await asyncio.wait({invocation.answer})
+            answer = invocation.answer.result()
             reply.invocation = invocation
             if call.streaming:
                 size = await stream(answer, invocation, reply, tail=call.tail)
