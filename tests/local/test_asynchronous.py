@@ -91,7 +91,7 @@ async def test_a_failure_after_the_response_is_tried_again() -> None:
 
 async def test_a_streamed_answer_that_nobody_reads() -> None:
     async with local_lambda() as url:
-        await send(url, ["open"], ["prelude", {}], ["bytes", 20_000_000], ["end"], ["print", "done"])
+        await send(url, ["open"], ["prelude", {}], ["bytes", 5_000_000], ["end"], ["print", "done"])
         await url.terminal.until("^response 202\ndone$")
         await url.terminal.until("^REPORT")
 
