@@ -64,8 +64,8 @@ MAX_CLIENT_CONTEXT = 3583  # as sent, in base64
 
 # No versions and no aliases here: whatever the caller asks for is this code.
 EXECUTED_VERSION = ("x-amz-executed-version", "$LATEST")
-# Lambda once told errors that the runtime reported from others ("Handled"); now all are this
-# (https://github.com/ministackorg/ministack/pull/1348, seen on AWS).
+# Lambda once told errors that the runtime reported ("Handled") from others; by what is reported of it, all are this now
+# (https://github.com/ministackorg/ministack/pull/1348).
 FUNCTION_ERROR = "Unhandled"
 
 
