@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 import uuid
@@ -205,3 +206,12 @@ def new_request_id() -> str:
 def new_trace_id() -> str:
     """As in https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader."""
     return f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
+
+
+def describe(error: FunctionError) -> str:
+    """One line: the type and message in the error's JSON payload, or what there is of them."""
+    try:
+        payload = json.loads(error.payload)
+        return f"{payload['errorType']}: {payload['errorMessage']}".replace("\n", " ")
+    except (ValueError, KeyError, TypeError):
+        return error.type

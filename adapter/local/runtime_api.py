@@ -158,18 +158,19 @@ class RuntimeAPI:
         invocation = self._invocation
         if invocation is None:
             raise RuntimeError("handed out without an invocation")
-        await connection.reply(
-            200,
-            invocation.event,
-            {
-                "Content-Type": "application/json",
-                "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-                "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
-                "Lambda-Runtime-Invoked-Function-Arn": invocation.arn,
-                "Lambda-Runtime-Trace-Id": invocation.trace_id,
-                "Lambda-Runtime-Invocation-Id": invocation.invocation_id,
-            },
-        )
+        headers = {
+            "Content-Type": "application/json",
+            "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
+            "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
+            "Lambda-Runtime-Invoked-Function-Arn": invocation.arn,
+            "Lambda-Runtime-Trace-Id": invocation.trace_id,
+            "Lambda-Runtime-Invocation-Id": invocation.invocation_id,
+        }
+        if invocation.client_context is not None:
+            headers["Lambda-Runtime-Client-Context"] = invocation.client_context
+        if invocation.tenant_id is not None:
+            headers["Lambda-Runtime-Aws-Tenant-Id"] = invocation.tenant_id
+        await connection.reply(200, invocation.event, headers)
 
     def _current(self, request_id: str, headers: Headers) -> Invocation:
         """The invocation that a post is for."""

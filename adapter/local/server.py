@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import uvicorn
 import watchfiles
 
+from adapter.local.asynchronous import EventQueue
 from adapter.local.configuration import Configuration
 from adapter.local.fronts.alb import ALB, ALB_MULTI_VALUE
 from adapter.local.fronts.function_url import FunctionURL
 from adapter.local.fronts.http_api import HTTP_API, HTTP_API_1_0
+from adapter.local.fronts.invoke import InvokeAPI
 from adapter.local.fronts.rest_api import REST_API, REST_API_STREAM
 from adapter.local.function import Function
-from adapter.local.invocation import FunctionError, Invocable
+from adapter.local.invocation import Invocable, describe
 from adapter.local.log import Log
 
 if TYPE_CHECKING:
@@ -83,6 +84,18 @@ class Ports:
         await self._fronts[server[1]](scope, receive, send)
 
 
+class Paths:
+    """On the function URL's port the Invoke API answers too, at its own paths: an app's route there is out of reach."""
+
+    def __init__(self, front: ASGI3Application, invoke_api: InvokeAPI) -> None:
+        self._front = front
+        self._invoke_api = invoke_api
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        ours = scope["type"] == "http" and scope["raw_path"].startswith(InvokeAPI.paths)
+        await (self._invoke_api if ours else self._front)(scope, receive, send)
+
+
 async def serve(
     configuration: Configuration, listeners: Mapping[str, socket.socket], log: Log, stop: asyncio.Event, reload: bool
 ) -> int:
@@ -110,6 +123,10 @@ async def serve(
                 log.line(f"The function failed its init: {describe(error)}")
                 return STARTUP_FAILURE
             ports = {listener.getsockname()[1]: FRONTS[name](function, log) for name, listener in listeners.items()}
+            events = EventQueue(function, log, tasks)
+            if "function-url" in listeners:
+                port = listeners["function-url"].getsockname()[1]
+                ports[port] = Paths(ports[port], InvokeAPI(function, log, events))
             server = Server(server_config(Ports(ports)), function)
             serving = tasks.create_task(server.serve(sockets=list(listeners.values())))
             if reload:
@@ -118,6 +135,7 @@ async def serve(
                 title = FRONTS[name].title
                 log.line(f"{title}: {url(listener)} ({configuration.handler}; Ctrl-C ends it)")
             await stopping
+            events.close()  # Before its invocations are cut off and look like failures.
             server.should_exit = True
             await serving
             return 0
@@ -163,12 +181,3 @@ async def watch(function: Function, log: Log) -> None:
 def url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def describe(error: FunctionError) -> str:
-    """One line: the type and message in the error's JSON payload, or what there is of them."""
-    try:
-        payload = json.loads(error.payload)
-        return f"{payload['errorType']}: {payload['errorMessage']}".replace("\n", " ")
-    except (ValueError, KeyError, TypeError):
-        return error.type

@@ -39,6 +39,7 @@ class Connection:
 class Invocation:
     def __init__(self, headers: dict[str, str]) -> None:
         self.path = f"{PREFIX}/invocation/{headers['lambda-runtime-aws-request-id']}"
+        self.request_id = headers["lambda-runtime-aws-request-id"]
         self.nonce = headers["lambda-runtime-invocation-id"]
         self.stream = Connection()
 
@@ -108,8 +109,16 @@ class Invocation:
         sys.stdout.write(text + end)
         sys.stdout.flush()
 
+    def identify(self) -> None:
+        print("request", self.request_id, "invocation", self.nonce, flush=True)
+
     def exit(self, status: int) -> None:
         os._exit(status)
+
+    def exit_without(self, path: str) -> None:
+        """Exit with status 9, until the test makes this file."""
+        if not os.path.exists(path):
+            os._exit(9)
 
     def hang(self) -> None:
         time.sleep(600)
