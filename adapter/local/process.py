@@ -48,7 +48,8 @@ class Lines:
 
 
 class FunctionProcess:
-    """The process of one execution environment, in a session of its own.
+    """The process of one execution environment, in a session of its own. What it starts belongs to its group, unless it
+    leaves that, and shares its fate.
 
     Its stdout and stderr are one pipe, so that lines keep their order.
     """
@@ -59,6 +60,7 @@ class FunctionProcess:
         self._output = output
         self._lines = lines
         self._max_memory: int | None = None
+        self._frozen = False
         asyncio.get_running_loop().add_reader(output, self._readable)
 
     @classmethod
@@ -121,23 +123,44 @@ class FunctionProcess:
             size -= len(data)
         self._lines.flush()
 
+    def freeze(self) -> None:
+        """Stop the group where it stands. It can still be killed, and its end is noticed."""
+        self._frozen = True
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            self._signal(signal.SIGCONT)
+
     def kill(self) -> None:
-        """SIGKILL the process and all that it has started in its group; the group may have gone already."""
+        self._signal(signal.SIGKILL)
+
+    async def end(self, grace: float = 0.0) -> None:
+        """Kill the group, write out its last lines, and reap it.
+
+        With `grace` it has a SIGTERM first, and so many seconds to end by itself. A second call, after a first one that
+        was cancelled, does what is left to do.
+        """
+        if grace and not self.exited.done():
+            self._signal(signal.SIGTERM)
+            self.thaw()  # The signal is pending until then.
+            await asyncio.wait({self.exited}, timeout=grace)
+        self.kill()
+        await asyncio.wait({self.exited})
+        self.drain()
+        asyncio.get_running_loop().remove_reader(self._output)
+        os.close(self._output)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the process and all that it has started in its group; the group may have gone already."""
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, number)
         except ProcessLookupError:
             pass
         except PermissionError:
             # macOS, for a group in which only zombies are left.
             pass
-
-    async def end(self) -> None:
-        """Kill the group, write out its last lines, and reap it."""
-        self.kill()
-        await self.exited
-        self.drain()
-        asyncio.get_running_loop().remove_reader(self._output)
-        os.close(self._output)
 
     def _readable(self) -> None:
         try:

@@ -7,16 +7,17 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from adapter.local.configuration import Configuration
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
 from adapter.local.log import Log
 from adapter.local.runtime_api import RuntimeAPI
 from adapter.local.states import State
 
-from .conftest import PATIENCE, Terminal
+from .conftest import FUNCTIONS, PATIENCE, Terminal
 
 PREFIX = "/2018-06-01/runtime"
 NEXT = f"{PREFIX}/invocation/next"
@@ -109,9 +110,21 @@ class Caller:
 class Harness:
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
-        self.api = RuntimeAPI(Log(terminal))
+        self.api = RuntimeAPI(Configuration("main.handler", FUNCTIONS), Log(terminal))
         self.tasks: list[asyncio.Task[None]] = []
         self.writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Self:
+        await self.api.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.api.close()
+        for task in self.tasks:
+            task.cancel()
+        for writer in self.writers:
+            writer.close()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def connect(self) -> Runtime:
         reader, writer = await asyncio.open_connection(*self.api.address.split(":"))
@@ -160,15 +173,8 @@ def path(what: str, request_id: str = "request-1") -> str:
 
 @pytest.fixture
 async def harness(terminal: Terminal) -> AsyncIterator[Harness]:
-    harness = Harness(terminal)
-    await harness.api.start()
-    yield harness
-    await harness.api.close()
-    for task in harness.tasks:
-        task.cancel()
-    for writer in harness.writers:
-        writer.close()
-    await asyncio.gather(*harness.tasks, return_exceptions=True)
+    async with Harness(terminal) as harness:
+        yield harness
 
 
 async def test_started_next_blocks_and_ends_the_init(harness: Harness) -> None:
