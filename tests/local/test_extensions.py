@@ -254,8 +254,8 @@ async def test_an_extension_keeps_the_invocation_open_after_the_runtime_is_done(
 @pytest.mark.parametrize("freeze", [True, False])
 async def test_a_process_with_an_extension_ends_by_sigterm(gate: Gate, how: str, freeze: bool) -> None:
     steps = settings("extension=[]", "on_signal=exit", f"gate={gate.port}")
-    limits = {"idle": {"idle": 0.2}, "timeout": {"timeout": 0.5}}.get(how, {})
-    async with local_lambda(settings=steps, freeze=freeze, **limits) as url:
+    idle, timeout = (0.2 if how == "idle" else PATIENCE), (0.5 if how == "timeout" else PATIENCE)
+    async with local_lambda(settings=steps, freeze=freeze, idle=idle, timeout=timeout) as url:
         pid, go_on = await gate.reached()
         go_on()
         await url.terminal.until("^Function URL")
@@ -302,7 +302,7 @@ async def test_without_an_extension_there_is_no_sigterm() -> None:
 @pytest.mark.parametrize("begun", [True, False])
 async def test_a_response_after_the_deadline_is_refused(begun: bool) -> None:
     """The runtime posts one in the time that SIGTERM gives it."""
-    steps = [["open"], ["prelude", {}], ["chunk", "begun"]] if begun else []
+    steps: list[list[Any]] = [["open"], ["prelude", {}], ["chunk", "begun"]] if begun else []
     async with local_lambda(settings=settings("extension=[]"), timeout=0.5) as url:
         reply = await url.run(["respond_at_sigterm"], *steps, ["hang"])
         assert (reply.status_code, reply.content) == ((200, b"begun") if begun else (502, b"Internal Server Error"))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 HOST, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
@@ -118,6 +119,15 @@ class Invocation:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def later(self, port: int, text: str) -> None:
+        """Print, from a thread, when the test says so."""
+
+        def speak() -> None:
+            gate(port)
+            self.print(text)
+
+        threading.Thread(target=speak, daemon=True).start()
+
     def respond_at_sigterm(self) -> None:
         def respond(*_: Any) -> None:
             self.post("response", "{}", {})
@@ -195,8 +205,14 @@ def extension(what: str) -> None:
     threading.Thread(target=live, daemon=True).start()
 
 
-INIT = {"gate": lambda port: gate(int(port)), "fail": fail, "fail_once": fail_once}
-INIT |= {"on_signal": on_signal, "extension": extension}
+INIT: dict[str, Callable[[str], None]] = {
+    "extension": extension,
+    "fail": fail,
+    "fail_once": fail_once,
+    "gate": lambda port: gate(int(port)),
+    "on_signal": on_signal,
+    "say": print,
+}
 
 
 def main() -> None:

@@ -1,0 +1,76 @@
+"""Many callers at one time: nobody is lost, the cap holds, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from .conftest import PATIENCE, local_lambda
+
+SECOND: list[list[Any]] = [["sleep", 1], ["open"], ["prelude", {}], ["chunk", "done"], ["end"]]
+SHORT: list[list[Any]] = [["sleep", 0.02], ["open"], ["prelude", {}], ["chunk", "done"], ["end"]]
+
+
+def most_at_one_time(log: str) -> int:
+    """Invocations that had a START and no REPORT yet."""
+    running = most = 0
+    for word in re.findall("^(START|REPORT) RequestId", log, re.MULTILINE):
+        running += 1 if word == "START" else -1
+        most = max(most, running)
+    assert running == 0
+    return most
+
+
+def children() -> set[int]:
+    """This process's, on Linux."""
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+async def test_a_hundred_requests_and_twenty_environments_with_a_queue() -> None:
+    async with local_lambda(max_environments=20, queue=PATIENCE) as url:
+        replies = await asyncio.gather(*(url.run(*SECOND) for _ in range(100)))
+        assert Counter((reply.status_code, reply.text) for reply in replies) == {(200, "done"): 100}
+        await url.terminal.until("^REPORT", 100)
+        assert most_at_one_time(url.terminal.getvalue()) == 20
+        assert url.terminal.getvalue().count("INIT_START") == 20
+
+
+async def test_a_hundred_requests_and_twenty_environments_without() -> None:
+    async with local_lambda(max_environments=20) as url:
+        replies = await asyncio.gather(*(url.run(*SECOND) for _ in range(100)))
+        assert Counter(reply.status_code for reply in replies) == {200: 20, 429: 80}
+        await url.terminal.until("^REPORT", 20)
+        assert most_at_one_time(url.terminal.getvalue()) <= 20
+
+
+async def test_processes_that_are_killed_at_random() -> None:
+    before = children()
+    chance = random.Random(0)
+    killed = 0
+
+    async def kill() -> None:
+        nonlocal killed
+        while True:
+            if own := sorted(children() - before):
+                os.kill(chance.choice(own), signal.SIGKILL)
+                killed += 1
+            await asyncio.sleep(0.05)
+
+    async with local_lambda(max_environments=8, queue=PATIENCE) as url:
+        killing = asyncio.create_task(kill())
+        replies = await asyncio.gather(*(url.run(*SHORT) for _ in range(150)))
+        killing.cancel()
+        # Whole, broken off or not begun: each has its answer.
+        assert {reply.status_code for reply in replies} == {200, 502}
+        assert {reply.text for reply in replies if reply.status_code == 200} <= {"done", ""}
+        # One that was killed while idle may not have been noticed yet, by its one caller.
+        assert [(await url.run(*SHORT)).text for _ in range(9)][-1] == "done"
+        assert most_at_one_time(url.terminal.getvalue()) <= 8
+        assert killed > 0
+    assert children() == before
