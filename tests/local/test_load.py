@@ -71,6 +71,7 @@ async def test_processes_that_are_killed_at_random() -> None:
         assert {reply.text for reply in replies if reply.status_code == 200} <= {"done", ""}
         # One that was killed while idle may not have been noticed yet, by its one caller.
         assert [(await url.run(*SHORT)).text for _ in range(9)][-1] == "done"
+        await url.terminal.until("^REPORT", 159)
         assert most_at_one_time(url.terminal.getvalue()) <= 8
         assert killed > 0
     assert children() == before
