@@ -63,6 +63,7 @@ async def test_processes_that_are_killed_at_random() -> None:
             await asyncio.sleep(0.05)
 
     async with local_lambda(max_environments=8, queue=PATIENCE) as url:
+        await url.terminal.until("^Function URL")  # It would not come up, were the first one killed in its init.
         killing = asyncio.create_task(kill())
         replies = await asyncio.gather(*(url.run(*SHORT) for _ in range(150)))
         killing.cancel()
