@@ -50,7 +50,7 @@ class Environment:
 
     @property
     def exited(self) -> asyncio.Task[int] | None:
-        """Done when the process has ended; None if there is no process (its init took too long)."""
+        """Done when the process has ended; None if there is no process: its init failed or took too long."""
         return self._process.exited if self._process else None
 
     @property
@@ -134,12 +134,18 @@ class Environment:
             await self._end()
             return
         error = error_payload("Sandbox.Failure", "The environment was ended")
-        # Before the process's end, so that this and not a truncation is the one that counts.
-        invocation.fail(error)
         try:
-            await self._end()
+            await self._cut_off(invocation, error)
         finally:
             invocation.finish(error)
+
+    async def _cut_off(self, invocation: Invocation, error: FunctionError) -> None:
+        """End the environment in the middle of an invocation; the error is for a caller who has not got everything."""
+        # Before the connections are closed, so that this error and not their truncation is the one that counts.
+        invocation.fail(error)
+        if self._api is not None:
+            self._api.cut_off()
+        await self._end()
 
     async def _end(self) -> None:
         """End the process and the Runtime API. Can be called again if it was cancelled."""
@@ -176,10 +182,7 @@ class Environment:
         else:
             error = self._timed_out(invocation)
             status = "timeout"
-        # Before the connections are closed, so that this error and not their truncation is the one that counts.
-        invocation.fail(error)
-        api.cut_off()
-        await self._end()
+        await self._cut_off(invocation, error)
         await last_words(invocation)
         if ending is Ending.EXIT:
             self._log.exited(invocation, process.exit_reason)

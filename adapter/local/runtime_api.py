@@ -105,7 +105,11 @@ class RuntimeAPI:
         self.extensions.invoke(invocation)
 
     def cut_off(self) -> None:
-        """The invocation has reached its deadline: a post in progress is cut, a later one refused."""
+        """The invocation is over, by its deadline or ours: a post in progress is cut, a later one refused.
+
+        A later one can only come from a process that has been given time to end. AWS's own server then takes the first,
+        with 202, and throws it away; refused, its author can see that it went nowhere.
+        """
         self._invocation = None
         self._invoked.clear()
         for post in self._posts:
@@ -208,8 +212,8 @@ class RuntimeAPI:
         self._change()
         with member(self._waiting):
             await event
-        headers_sent = {"Content-Type": "application/json", "Lambda-Extension-Event-Identifier": str(uuid.uuid4())}
-        await connection.reply(200, event.result(), headers_sent)
+        fields = {"Content-Type": "application/json", "Lambda-Extension-Event-Identifier": str(uuid.uuid4())}
+        await connection.reply(200, event.result(), fields)
 
     async def _post(self, connection: Connection, request_id: str, what: str, headers: Headers) -> None:
         async with self._posting:

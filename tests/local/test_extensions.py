@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from adapter.local.extensions import MAX_EXTENSIONS
@@ -297,6 +298,16 @@ async def test_without_an_extension_there_is_no_sigterm() -> None:
         await url.terminal.until("^REPORT .*\tStatus: timeout$")
         assert (await url.run(*EMPTY)).status_code == 200
     assert "SIGTERM" not in url.terminal.getvalue()
+
+
+async def test_a_response_after_a_stop_is_refused(gate: Gate) -> None:
+    async with local_lambda(settings=settings("extension=[]")) as url:
+        request = asyncio.create_task(url.run(["respond_at_sigterm"], ["gate", gate.port], ["hang"]))
+        await gate.reached()
+        url.stop.set()
+        with pytest.raises(httpx.TransportError):
+            await request
+        await url.terminal.until("^response 400$")
 
 
 @pytest.mark.parametrize("begun", [True, False])

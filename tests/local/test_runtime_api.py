@@ -1,4 +1,7 @@
-"""The Runtime API, row by row: a request in a state, its status and body, and the state after it."""
+"""The Runtime API, row by row: a request in a state, its status and body, and the state after it.
+
+What the deadline and the process's end do in each state is in test_pool.py, the Extensions API in test_extensions.py.
+"""
 
 from __future__ import annotations
 
