@@ -17,6 +17,8 @@ READ_SIZE = 64 * 1024
 # CloudWatch cuts an event at 256 KB
 # (https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html).
 MAX_LINE = 256 * 1024
+# How often, and at an interval of how many seconds, to look whether a thawed process is back where it was.
+RESUMED_CHECKS, RESUMED_INTERVAL = 20, 0.005
 
 
 class Lines:
@@ -143,14 +145,34 @@ class FunctionProcess:
         was cancelled, does what is left to do.
         """
         if grace and not self.exited.done():
+            if self._frozen:
+                self.thaw()
+                await self._resumed()
             self._signal(signal.SIGTERM)
-            self.thaw()  # The signal is pending until then.
             await asyncio.wait({self.exited}, timeout=grace)
         self.kill()
         await asyncio.wait({self.exited})
         self.drain()
         asyncio.get_running_loop().remove_reader(self._output)
         os.close(self._output)
+
+    async def _resumed(self) -> None:
+        """Wait until the main thread, continued, sleeps again, as it does in its GET /next; but not for long.
+
+        The kernel gives a signal to the main thread, where Python handles it, unless that is still coming out of its
+        stop. Then any other thread may have it, and a main thread that is blocked never learns of it.
+        """
+        for _ in range(RESUMED_CHECKS):
+            await asyncio.sleep(RESUMED_INTERVAL)
+            if self._state() == "S":
+                return
+
+    def _state(self) -> str:
+        """The main thread's, in one letter (proc(5)); none where there is no /proc."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
 
     def _signal(self, number: signal.Signals) -> None:
         """To the process and all that it has started in its group; the group may have gone already."""

@@ -120,6 +120,28 @@ async def test_a_fresh_environment_takes_what_waits_for_one_that_has_ended(
         assert terminal.getvalue().count("INIT_START") == 2
 
 
+async def test_one_for_whom_an_environment_starts_is_not_refused(terminal: Terminal, gate: Gate) -> None:
+    init = {"RUNTIME_INIT": f"gate={gate.port}"}
+    async with pool(terminal, max_environments=2, queue=1, settings=init) as function:
+        for _ in range(2):
+            await function.invoke(["gate", gate.port], ["exit", 1])
+        for go_on in [(await gate.reached())[1] for _ in range(2)]:
+            go_on()
+        busy = [(await gate.reached())[1] for _ in range(2)]
+        waiting = [await function.invoke(*EMPTY) for _ in range(3)]
+        for go_on in busy:
+            go_on()
+        # Two start, for the first two of those that wait.
+        starting = [(await gate.reached())[1] for _ in range(2)]
+        with pytest.raises(ConcurrencyLimitError):
+            await waiting[2][1]
+        for go_on in starting:
+            go_on()
+        for invocation, invoking in waiting[:2]:
+            await invoking
+            assert await function.finished(invocation) is None
+
+
 async def test_an_init_that_fails_is_done_again_in_the_invocation(terminal: Terminal, tmp_path: Any) -> None:
     settings = {"RUNTIME_INIT": f"fail_once={tmp_path}/failed"}
     async with pool(terminal, settings=settings) as function:
