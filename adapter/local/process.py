@@ -63,6 +63,7 @@ class FunctionProcess:
         self._lines = lines
         self._max_memory: int | None = None
         self._frozen = False
+        self._ending = False
         asyncio.get_running_loop().add_reader(output, self._readable)
 
     @classmethod
@@ -142,9 +143,10 @@ class FunctionProcess:
         """Kill the group, write out its last lines, and reap it.
 
         With `grace` it has a SIGTERM first, and so many seconds to end by itself. A second call, after a first one that
-        was cancelled, does what is left to do.
+        was cancelled, does not wait again.
         """
-        if grace and not self.exited.done():
+        first, self._ending = not self._ending, True
+        if grace and first and not self.exited.done():
             if self._frozen:
                 self.thaw()
                 await self._resumed()

@@ -292,6 +292,18 @@ async def test_a_process_that_does_not_heed_sigterm_is_killed(gate: Gate, how: s
     await gone(pid)
 
 
+async def test_a_stop_does_not_wait_for_a_process_that_has_had_its_sigterm(gate: Gate) -> None:
+    steps = settings("extension=[]", "on_signal=stubborn")
+    async with local_lambda(settings=steps, timeout=0.5) as url:
+        request = asyncio.create_task(url.run(["gate", gate.port]))
+        pid, _ = await gate.reached()
+        await url.terminal.until("^signal SIGTERM$")
+        assert (await request).status_code == 502
+        url.stop.set()
+    assert url.terminal.getvalue().count("signal SIGTERM") == 1
+    await gone(pid)
+
+
 async def test_without_an_extension_there_is_no_sigterm() -> None:
     async with local_lambda(settings=settings("on_signal=stubborn"), timeout=0.5) as url:
         assert (await url.run(["hang"])).status_code == 502
