@@ -11,7 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .conftest import PATIENCE, local_lambda
+import httpx
+
+from .conftest import PATIENCE, Gate, local_lambda
 
 SECOND: list[list[Any]] = [["sleep", 1], ["open"], ["prelude", {}], ["chunk", "done"], ["end"]]
 SHORT: list[list[Any]] = [["sleep", 0.02], ["open"], ["prelude", {}], ["chunk", "done"], ["end"]]
@@ -41,12 +43,21 @@ async def test_a_hundred_requests_and_twenty_environments_with_a_queue() -> None
         assert url.terminal.getvalue().count("INIT_START") == 20
 
 
-async def test_a_hundred_requests_and_twenty_environments_without() -> None:
+async def test_a_hundred_requests_and_twenty_environments_without(gate: Gate) -> None:
     async with local_lambda(max_environments=20) as url:
-        replies = await asyncio.gather(*(url.run(*SECOND) for _ in range(100)))
-        assert Counter(reply.status_code for reply in replies) == {200: 20, 429: 80}
+        requests = {asyncio.create_task(url.run(["gate", gate.port], *SHORT)) for _ in range(100)}
+        held = [await gate.reached() for _ in range(20)]
+        refused: set[asyncio.Task[httpx.Response]] = set()
+        while len(refused) < 80:
+            done, _ = await asyncio.wait(requests - refused, return_when=asyncio.FIRST_COMPLETED)
+            refused |= done
+        assert {request.result().status_code for request in refused} == {429}
+        for _, go_on in held:
+            go_on()
+        replies = await asyncio.gather(*requests - refused)
+        assert Counter((reply.status_code, reply.text) for reply in replies) == {(200, "done"): 20}
         await url.terminal.until("^REPORT", 20)
-        assert most_at_one_time(url.terminal.getvalue()) <= 20
+        assert most_at_one_time(url.terminal.getvalue()) == 20
 
 
 async def test_processes_that_are_killed_at_random() -> None:
