@@ -21,6 +21,9 @@ LAST_WORDS = 0.1
 # https://github.com/aws/aws-lambda-runtime-interface-emulator).
 TERMINATION = 0.6
 
+# For an invocation that the local Lambda's own end, or a reload, has overtaken.
+ENDED = error_payload("Sandbox.Failure", "The environment was ended")
+
 
 class Ending(enum.Enum):
     """How a phase (init or an invocation) ended."""
@@ -133,11 +136,10 @@ class Environment:
         if invocation is None:
             await self._end()
             return
-        error = error_payload("Sandbox.Failure", "The environment was ended")
         try:
-            await self._cut_off(invocation, error)
+            await self._cut_off(invocation, ENDED)
         finally:
-            invocation.finish(error)
+            invocation.finish(ENDED)
 
     async def _cut_off(self, invocation: Invocation, error: FunctionError) -> None:
         """End the environment in the middle of an invocation; the error is for a caller who has not got everything."""

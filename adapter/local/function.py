@@ -5,10 +5,9 @@ from collections import deque
 from typing import Any
 
 from adapter.local.configuration import Configuration
-from adapter.local.environment import Environment
+from adapter.local.environment import ENDED, Environment
 from adapter.local.invocation import ConcurrencyLimitError, FunctionError, Invocation
 from adapter.local.log import Log
-from adapter.local.runtime_api import error_payload
 
 # Seconds; https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT = 10.0
@@ -176,8 +175,7 @@ class Function:
 
 def close_off(invocation: Invocation) -> None:
     """There is nobody any more who could run it."""
-    error = error_payload("Sandbox.Failure", "The environment was ended")
     if not invocation.taken.done():
         invocation.taken.set_result(None)
-    invocation.fail(error)
-    invocation.finish(error)
+    invocation.fail(ENDED)
+    invocation.finish(ENDED)
