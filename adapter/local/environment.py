@@ -21,7 +21,7 @@ LAST_WORDS = 0.1
 # https://github.com/aws/aws-lambda-runtime-interface-emulator).
 TERMINATION = 0.6
 
-# For an invocation that the local Lambda's own end, or a reload, has overtaken.
+# For an invocation that the local Lambda's own end has overtaken.
 ENDED = error_payload("Sandbox.Failure", "The environment was ended")
 
 
