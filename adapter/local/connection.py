@@ -52,15 +52,17 @@ class Connection:
 
     async def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         """Send a whole response. It may go out before the request's body has been read."""
+        fields = {**(headers or {}), "content-length": str(len(body))}
         head = h11.Response(
-            status_code=status, headers=[*(headers or {}).items(), ("content-length", str(len(body)))], reason=b""
+            status_code=status, headers=[(name.encode(), value.encode()) for name, value in fields.items()], reason=b""
         )
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self._writer.write(self._h11.send(event) or b"")
         await self._writer.drain()
 
-    async def reply_json(self, status: int, value: dict[str, str]) -> None:
-        await self.reply(status, json.dumps(value).encode() + b"\n", {"content-type": "application/json"})
+    async def reply_json(self, status: int, value: dict[str, str], headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(value).encode() + b"\n"
+        await self.reply(status, body, {"content-type": "application/json", **(headers or {})})
 
     async def finish(self) -> bool:
         """Read the request to its end; whether the connection is good for another one."""

@@ -15,6 +15,15 @@ from adapter.local.runtime_api import RuntimeAPI, error_payload
 # log.
 LAST_WORDS = 0.1
 
+# Seconds from SIGTERM to SIGKILL, for a process that has registered an extension; without one there is no SIGTERM.
+# Documented are 500 ms (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html, Shutdown phase);
+# AWS's own server gives the runtime 0.3 of 2000 ms (rapid/shutdown.go in
+# https://github.com/aws/aws-lambda-runtime-interface-emulator).
+TERMINATION = 0.6
+
+# For an invocation that the local Lambda's own end has overtaken.
+ENDED = error_payload("Sandbox.Failure", "The environment was ended")
+
 
 class Ending(enum.Enum):
     """How a phase (init or an invocation) ended."""
@@ -28,7 +37,8 @@ class Ending(enum.Enum):
 class Environment:
     """One execution environment: a process, its Runtime API, and what happens to them from INIT_START to the end.
 
-    `initialise`, then `run` for each invocation while that returns True, then `close`; never two of them at once.
+    `initialise`, then `run` for each invocation while that returns True, with `freeze` when there is none to run, then
+    `close`; never two of them at once.
     """
 
     def __init__(self, configuration: Configuration, log: Log) -> None:
@@ -38,12 +48,12 @@ class Environment:
         self._process: FunctionProcess | None = None
         # Shown in the first REPORT only.
         self._init_duration: float | None = None
-        # The invocation in progress, for those who want to know whether this environment is about to be free.
+        # The invocation in progress, or the one that is about to be run.
         self.invocation: Invocation | None = None
 
     @property
     def exited(self) -> asyncio.Task[int] | None:
-        """Done when the process has ended; None if there is no process (its init took too long)."""
+        """Done when the process has ended; None if there is no process: its init failed or took too long."""
         return self._process.exited if self._process else None
 
     @property
@@ -51,14 +61,16 @@ class Environment:
         return self._process.exit_reason if self._process else ""
 
     async def initialise(self, limit: float, phase: str = "init") -> FunctionError | None:
-        """Start the process and wait for its first GET /next; the error if it failed.
+        """Start the process and wait for its first GET /next, and its extensions' first; the error if it failed.
 
-        An init that takes longer than `limit` seconds is no error yet: as on Lambda the process is killed, and the init
-        is done again in the first invocation, under the function's own timeout.
+        After an init that failed, or took longer than `limit` seconds (which is no error yet), there is no process: as
+        on Lambda the init is done again in the first invocation, under the function's own timeout
+        (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib; doInvoke in
+        rapid/handlers.go of AWS's own server, for every kind of failure).
         """
         self._log.init_start(self._configuration.runtime, phase)
         started = time.perf_counter()
-        self._api = api = RuntimeAPI(self._log)
+        self._api = api = RuntimeAPI(self._configuration, self._log)
         await api.start()
         self._process = process = await FunctionProcess.start(
             self._configuration.argv,
@@ -84,18 +96,19 @@ class Environment:
     async def run(self, invocation: Invocation) -> bool:
         """Carry one invocation through, from START to REPORT; whether the environment can take another one."""
         timeout = self._configuration.timeout
-        # Freezing belongs here: the process continues with the event (SIGCONT) and stops when run returns (SIGSTOP).
         self.invocation = invocation
         invocation.hand_out(timeout)
-        self._log.start(invocation)
         if self._process is None:
             error = await self.initialise(timeout, "invoke")
             if self._api is None or self._process is None:
                 return await self._abandon(invocation, error)
+        # After an init in the invocation, as AWS's own server has it.
+        self._log.start(invocation)
         api, process = self._api, self._process
         if api is None:
             raise RuntimeError("an environment with a process has a Runtime API")
         process.max_memory()  # Read now for the case that the process ends: then it can no longer be asked.
+        process.thaw()
         api.invoke(invocation)
         ending = await self._phase(api, process, timeout - invocation.elapsed)
         if ending is Ending.READY:
@@ -108,23 +121,42 @@ class Environment:
             return True
         return await self._fail(invocation, api, process, ending)
 
+    def freeze(self) -> None:
+        """Between two invocations nothing of the function runs, unless the configuration says so.
+
+        Of what it has left on its event loop, in threads and in child processes, everything stands still until the next
+        `run` (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle).
+        """
+        if self._configuration.freeze and self._process is not None:
+            self._process.freeze()
+
     async def close(self) -> None:
-        """End the environment, at once; an invocation in progress is cut off."""
+        """End the environment; an invocation in progress is cut off."""
+        invocation, self.invocation = self.invocation, None
+        if invocation is None:
+            await self._end()
+            return
+        try:
+            await self._cut_off(invocation, ENDED)
+        finally:
+            invocation.finish(ENDED)
+
+    async def _cut_off(self, invocation: Invocation, error: FunctionError) -> None:
+        """End the environment in the middle of an invocation; the error is for a caller who has not got everything."""
+        # Before the connections are closed, so that this error and not their truncation is the one that counts.
+        invocation.fail(error)
+        if self._api is not None:
+            self._api.cut_off()
         await self._end()
-        if self.invocation is not None:
-            error = error_payload("Sandbox.Failure", "The environment was ended")
-            self.invocation.fail(error)
-            self.invocation.finish(error)
-            self.invocation = None
 
     async def _end(self) -> None:
-        """End the process and the Runtime API."""
-        api, process = self._api, self._process
-        self._api = self._process = None
-        if process is not None:
-            await process.end()
-        if api is not None:
-            await api.close()
+        """End the process and the Runtime API. Can be called again if it was cancelled."""
+        if self._process is not None:
+            await self._process.end(TERMINATION if self._api is not None and self._api.extensions else 0.0)
+            self._process = None
+        if self._api is not None:
+            await self._api.close()
+            self._api = None
 
     async def _phase(self, api: RuntimeAPI, process: FunctionProcess, limit: float) -> Ending:
         changed = asyncio.create_task(api.changed.wait())
@@ -141,8 +173,8 @@ class Environment:
         timeout = self._configuration.timeout
         duration = invocation.elapsed
         max_memory = process.max_memory()
-        process.kill()
         if ending is Ending.EXIT:
+            process.kill()  # the rest of its group
             # What the process wrote before its end is the caller's.
             await api.drain(timeout - invocation.elapsed)
             error = error_payload(
@@ -150,14 +182,10 @@ class Environment:
             )
             status = "error"
         else:
-            message = f"RequestId: {invocation.request_id} Error: Task timed out after {timeout:.2f} seconds"
-            error = error_payload("Sandbox.Timedout", message)
+            error = self._timed_out(invocation)
             status = "timeout"
-        # Before the connections are closed, so that this error and not their truncation is the one that counts.
-        invocation.fail(error)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(invocation.wait_delivered(), LAST_WORDS)
-        await self._end()
+        await self._cut_off(invocation, error)
+        await last_words(invocation)
         if ending is Ending.EXIT:
             self._log.exited(invocation, process.exit_reason)
         else:
@@ -168,15 +196,21 @@ class Environment:
 
     async def _abandon(self, invocation: Invocation, error: FunctionError | None) -> bool:
         """The init failed inside the invocation."""
-        timeout = self._configuration.timeout
-        if error is None:
-            self._log.timed_out(invocation, timeout)
-            error = error_payload("Sandbox.Timedout", f"Task timed out after {timeout:.2f} seconds")
+        duration = invocation.elapsed
+        self._log.start(invocation)
+        status = "error" if error else "timeout"
+        error = error or self._timed_out(invocation)
         invocation.fail(error)
-        await invocation.wait_delivered()
-        self._report(invocation, invocation.elapsed, None, "error", error)
+        await last_words(invocation)
+        if status == "timeout":
+            self._log.timed_out(invocation, self._configuration.timeout)
+        self._report(invocation, duration, None, status, error)
         self.invocation = None
         return False
+
+    def _timed_out(self, invocation: Invocation) -> FunctionError:
+        message = f"RequestId: {invocation.request_id} Error: Task timed out after "
+        return error_payload("Sandbox.Timedout", f"{message}{self._configuration.timeout:.2f} seconds")
 
     def _report(
         self,
@@ -197,3 +231,8 @@ class Environment:
         self._init_duration = None
         self._log.end(invocation, report)
         invocation.finish(error)
+
+
+async def last_words(invocation: Invocation) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(invocation.wait_delivered(), LAST_WORDS)

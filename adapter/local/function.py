@@ -5,15 +5,15 @@ from collections import deque
 from typing import Any
 
 from adapter.local.configuration import Configuration
-from adapter.local.environment import Environment
+from adapter.local.environment import ENDED, Environment
 from adapter.local.invocation import ConcurrencyLimitError, FunctionError, Invocation
 from adapter.local.log import Log
 
 # Seconds; https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 INIT_LIMIT = 10.0
 
-# Seconds that a request waits for an environment that is about to be free, before another one is started or, at the
-# cap, before it is refused. A caller that has just had its answer comes back sooner than the runtime's GET /next does.
+# Seconds that an invocation waits for an environment that is about to be free, before another one is started. A caller
+# that has just had its answer comes back sooner than the runtime's GET /next does.
 GRACE = 0.1
 
 
@@ -46,9 +46,10 @@ class Function:
         self._starting: set[Place] = set()
         self._idle: list[Place] = []
         self._queue: deque[Invocation] = deque()
+        self._closed = False
 
     def start(self) -> asyncio.Future[FunctionError | None]:
-        """Start an environment; the result is the error of its init, None if it went well."""
+        """Start an environment; the result is the error of its init, None if it went well or took too long."""
         place = Place(Environment(self.configuration, self._log))
         self._places.add(place)
         self._starting.add(place)
@@ -58,16 +59,20 @@ class Function:
     async def invoke(self, invocation: Invocation) -> None:
         """Give the invocation to an environment, or see to it that one comes for it; its `answer` then does.
 
-        Raises ConcurrencyLimitError.
+        First come, first served. At the cap it waits its turn, for `configuration.queue` seconds. Raises
+        ConcurrencyLimitError.
         """
+        if self._closed:
+            close_off(invocation)
+            return
         self._queue.append(invocation)
         self._match()
+        if self._about_to_be_free and not self._full and not self._provided_for(invocation):
+            await asyncio.wait({invocation.taken}, timeout=GRACE)
+        if self._full and not self._provided_for(invocation):
+            await asyncio.wait({invocation.taken}, timeout=self.configuration.queue)
         if self._provided_for(invocation):
             return
-        if self._full or self._about_to_be_free:
-            await asyncio.wait({invocation.taken}, timeout=GRACE)
-            if self._provided_for(invocation):
-                return
         if self._full:
             self._queue.remove(invocation)
             raise ConcurrencyLimitError
@@ -87,7 +92,10 @@ class Function:
             self.start()
 
     async def close(self) -> None:
-        """End every environment at once; streams in flight are cut."""
+        """End every environment; streams in flight are cut, and invocations that wait get an error."""
+        self._closed = True
+        while self._queue:
+            close_off(self._queue.popleft())
         tasks = {place.task for place in self._places if place.task is not None}
         for task in tasks:
             if not task.cancelling():  # A second one would interrupt its cleaning up.
@@ -106,7 +114,7 @@ class Function:
 
     def _provided_for(self, invocation: Invocation) -> bool:
         """Whether an environment has taken it, or one that is starting will."""
-        return invocation.taken.done() or len(self._starting) >= len(self._queue)
+        return invocation.taken.done() or self._queue.index(invocation) < len(self._starting)
 
     def _match(self) -> None:
         while self._queue and self._idle:
@@ -117,8 +125,15 @@ class Function:
         if place.assignment is None:
             raise RuntimeError("an idle environment waits for an assignment")
         place.assignment.set_result(invocation)
+        # Known to it from now on: it may be closed before it comes to run it.
+        place.environment.invocation = invocation
         if invocation is not None:
             invocation.taken.set_result(None)
+
+    def _replace(self) -> None:
+        """An environment has gone, and there may be room for others that the queue waits for."""
+        while len(self._starting) < len(self._queue) and not self._full and not self._closed:
+            self.start()
 
     async def _live(self, place: Place) -> None:
         environment = place.environment
@@ -126,34 +141,41 @@ class Function:
             error = await environment.initialise(INIT_LIMIT)
             self._starting.discard(place)
             place.initialised.set_result(error)
-            if error is not None:
-                if self._queue:
-                    failed = self._queue.popleft()
-                    failed.taken.set_result(None)
-                    failed.fail(error)
-                    failed.finish(error)
-                return
             while not place.stale:
                 invocation = await self._next_invocation(place)
                 if invocation is None or not await environment.run(invocation):
-                    return
+                    break
         finally:
             self._starting.discard(place)
             self._places.discard(place)
             place.initialised.cancel()
             await environment.close()
+        self._replace()
 
     async def _next_invocation(self, place: Place) -> Invocation | None:
-        """Wait, idle; None if the environment is to end or its process has."""
+        """Wait, idle and frozen; None if the environment is to end or its process has."""
         assignment: asyncio.Future[Invocation | None] = asyncio.get_running_loop().create_future()
         place.assignment = assignment
         self._idle.append(place)
         self._match()
-        exited = place.environment.exited
+        if not assignment.done():
+            place.environment.freeze()
+        exited, idle = place.environment.exited, self.configuration.idle
         ends: set[asyncio.Future[Any]] = {assignment, exited} if exited else {assignment}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, timeout=idle, return_when=asyncio.FIRST_COMPLETED)
         if assignment.done():
             return assignment.result()
         self._idle.remove(place)
-        self._log.line(f"{place.environment.exit_reason}, between two invocations")
+        if exited and exited.done():
+            self._log.line(f"{place.environment.exit_reason}, between two invocations")
+        else:
+            self._log.line(f"An environment has had nothing to do for {idle:g} seconds and ends")
         return None
+
+
+def close_off(invocation: Invocation) -> None:
+    """There is nobody any more who could run it."""
+    if not invocation.taken.done():
+        invocation.taken.set_result(None)
+    invocation.fail(ENDED)
+    invocation.finish(ENDED)

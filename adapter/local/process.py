@@ -17,6 +17,8 @@ READ_SIZE = 64 * 1024
 # CloudWatch cuts an event at 256 KB
 # (https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html).
 MAX_LINE = 256 * 1024
+# How often, and at an interval of how many seconds, to look whether a thawed process is back where it was.
+RESUMED_CHECKS, RESUMED_INTERVAL = 20, 0.005
 
 
 class Lines:
@@ -48,7 +50,8 @@ class Lines:
 
 
 class FunctionProcess:
-    """The process of one execution environment, in a session of its own.
+    """The process of one execution environment, in a session of its own. What it starts belongs to its group, unless it
+    leaves that, and shares its fate.
 
     Its stdout and stderr are one pipe, so that lines keep their order.
     """
@@ -59,6 +62,8 @@ class FunctionProcess:
         self._output = output
         self._lines = lines
         self._max_memory: int | None = None
+        self._frozen = False
+        self._ending = False
         asyncio.get_running_loop().add_reader(output, self._readable)
 
     @classmethod
@@ -121,23 +126,65 @@ class FunctionProcess:
             size -= len(data)
         self._lines.flush()
 
+    def freeze(self) -> None:
+        """Stop the group where it stands. It can still be killed, and its end is noticed."""
+        self._frozen = True
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            self._signal(signal.SIGCONT)
+
     def kill(self) -> None:
-        """SIGKILL the process and all that it has started in its group; the group may have gone already."""
+        self._signal(signal.SIGKILL)
+
+    async def end(self, grace: float = 0.0) -> None:
+        """Kill the group, write out its last lines, and reap it.
+
+        With `grace` it has a SIGTERM first, and so many seconds to end by itself. A second call, after a first one that
+        was cancelled, does not wait again.
+        """
+        first, self._ending = not self._ending, True
+        if grace and first and not self.exited.done():
+            if self._frozen:
+                self.thaw()
+                await self._resumed()
+            self._signal(signal.SIGTERM)
+            await asyncio.wait({self.exited}, timeout=grace)
+        self.kill()
+        await asyncio.wait({self.exited})
+        self.drain()
+        asyncio.get_running_loop().remove_reader(self._output)
+        os.close(self._output)
+
+    async def _resumed(self) -> None:
+        """Wait until the main thread, continued, sleeps again, as it does in its GET /next; but not for long.
+
+        The kernel gives a signal to the main thread, where Python handles it, unless that is still coming out of its
+        stop. Then any other thread may have it, and a main thread that is blocked never learns of it.
+        """
+        for _ in range(RESUMED_CHECKS):
+            await asyncio.sleep(RESUMED_INTERVAL)
+            if self._state() == "S":
+                return
+
+    def _state(self) -> str:
+        """The main thread's, in one letter (proc(5)); none where there is no /proc."""
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the process and all that it has started in its group; the group may have gone already."""
+        try:
+            os.killpg(self.pid, number)
         except ProcessLookupError:
             pass
         except PermissionError:
             # macOS, for a group in which only zombies are left.
             pass
-
-    async def end(self) -> None:
-        """Kill the group, write out its last lines, and reap it."""
-        self.kill()
-        await self.exited
-        self.drain()
-        asyncio.get_running_loop().remove_reader(self._output)
-        os.close(self._output)
 
     def _readable(self) -> None:
         try:

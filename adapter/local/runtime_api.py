@@ -3,19 +3,28 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import re
 import time
+import uuid
+from collections.abc import Iterator
 
 import h11
 
+from adapter.local.configuration import Configuration
 from adapter.local.connection import Connection, Headers, TruncatedError
+from adapter.local.extensions import ExtensionError, Extensions
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
 from adapter.local.log import Log
 from adapter.local.states import Message, State, TransitionError, transition
 
 PREFIX = "/2018-06-01/runtime"
+EXTENSION_PREFIX = "/2020-01-01/extension"
 ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
+
+# What a header's value cannot hold.
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 INVOCATION_PATH = re.compile(rf"{PREFIX}/invocation/([^/]+)/(response|error)")
 
@@ -29,28 +38,37 @@ class Refusal(Exception):
         self.value = {"errorMessage": message, "errorType": error_type}
 
 
+class Oversize(Refusal):
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({limit} bytes).")
+
+
 class RuntimeAPI:
     """The Runtime API of one execution environment, on a port of its own
     (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 
     The environment's side: `invoke` when `ready` is set; `changed` is set at each GET /next that ends a phase (init or
-    an invocation) and at POST /init/error, which fills `init_error`. States and refusals are those of an on-demand
-    function; what the documentation leaves open was taken from AWS's own server, the Runtime Interface Emulator's.
+    an invocation; the last one, if there are extensions) and at POST /init/error, which fills `init_error`. States and
+    refusals are those of an on-demand function; what the documentation leaves open was taken from AWS's own server, the
+    Runtime Interface Emulator's.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, configuration: Configuration, log: Log) -> None:
         self.address = ""
         self.state = State.STARTED
         self.changed = asyncio.Event()
         self.changed_at = 0.0  # time.perf_counter() of the last change
         self.init_error: FunctionError | None = None
+        self.extensions = Extensions(configuration)
         self._log = log
         self._invocation: Invocation | None = None
         self._invoked = asyncio.Event()
         # Held while a response is passed on: a second post waits for its end, and is refused then.
         self._posting = asyncio.Lock()
         self._connections: set[asyncio.Task[None]] = set()
+        # Of the connections: those in a GET /next, and those in a POST that answers an invocation.
         self._waiting: set[asyncio.Task[None]] = set()
+        self._posts: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -76,70 +94,89 @@ class RuntimeAPI:
 
     @property
     def ready(self) -> bool:
-        return self.state is State.READY
+        return self.state is State.READY and self.extensions.waiting
 
     def invoke(self, invocation: Invocation) -> None:
-        """Hand an event to the runtime. Raises TransitionError if it is not waiting for one."""
+        """Hand an event to the runtime and its extensions. Raises TransitionError if it is not waiting for one."""
         self._receive(Message.INVOKE)
         self._invocation = invocation
         self.changed.clear()
         self._invoked.set()
+        self.extensions.invoke(invocation)
+
+    def cut_off(self) -> None:
+        """The invocation is over, by its deadline or ours: a post in progress is cut, a later one refused.
+
+        A later one can only come from a process that has been given time to end. AWS's own server then takes the first,
+        with 202, and throws it away; refused, its author can see that it went nowhere.
+        """
+        self._invocation = None
+        self._invoked.clear()
+        for post in self._posts:
+            post.cancel()
 
     def _receive(self, message: Message) -> None:
         before, self.state = self.state, transition(self.state, message)
         if self.state is not before and message in (Message.NEXT, Message.INIT_ERROR):
             self._invocation = None
             self._invoked.clear()
+            self.extensions.close_registration()
+            self._change()
+
+    def _change(self) -> None:
+        if self.ready or self.state is State.INIT_ERROR:
             self.changed_at = time.perf_counter()
             self.changed.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a connection is served by a task")
-        self._connections.add(task)
-        try:
-            connection = Connection(reader, writer)
-            while (request := await connection.request()) is not None:
-                await self._dispatch(connection, request)
-                if not await connection.finish():
-                    break
-        except ConnectionError:
-            # The runtime went away before it had its answer. Its process says why, when it ends.
-            pass
-        except asyncio.CancelledError:
-            # close() is the only one to cancel, and waits; asyncio's own callback would report it as an error.
-            pass
-        finally:
-            self._connections.discard(task)
-            writer.close()
+        with member(self._connections):
+            try:
+                connection = Connection(reader, writer)
+                while (request := await connection.request()) is not None:
+                    await self._dispatch(connection, request)
+                    if not await connection.finish():
+                        break
+            except ConnectionError:
+                # The runtime went away before it had its answer. Its process says why, when it ends.
+                pass
+            except asyncio.CancelledError:
+                # Only cut_off() and close() cancel; asyncio's own callback would report it as an error.
+                pass
+            finally:
+                writer.close()
 
     async def _dispatch(self, connection: Connection, request: h11.Request) -> None:
         method, path, headers = request.method, request.target.decode("ascii"), dict(request.headers)
         post = INVOCATION_PATH.fullmatch(path)
-        if path == f"{PREFIX}/invocation/next":
+        if path in (f"{PREFIX}/invocation/next", f"{EXTENSION_PREFIX}/event/next"):
             wanted = b"GET"
-        elif path == f"{PREFIX}/init/error" or post:
+        elif path in (f"{PREFIX}/init/error", f"{EXTENSION_PREFIX}/register") or post:
             wanted = b"POST"
         else:
-            # Also /restore/next and /restore/error: they exist under SnapStart only.
+            # Also /restore/next and /restore/error, which exist under SnapStart only, and the Telemetry API.
             await connection.reply(404, b"404 page not found\n", {"content-type": "text/plain; charset=utf-8"})
             return
         if method != wanted:
             await connection.reply(405, headers={"allow": wanted.decode()})
             return
         try:
-            if post and post[2] == "response":
-                await self._response(connection, post[1], headers)
-            elif post:
-                await self._error(connection, post[1], headers)
-            elif wanted == b"POST":
+            if post:
+                await self._post(connection, post[1], post[2], headers)
+            elif path == f"{PREFIX}/init/error":
                 await self._init_error(connection, headers)
-            else:
+            elif path == f"{PREFIX}/invocation/next":
                 await self._next(connection)
+                return
+            elif path == f"{EXTENSION_PREFIX}/register":
+                await self._register(connection, headers)
+                return
+            else:
+                await self._extension_next(connection, headers)
                 return
         except TransitionError as error:
             await connection.reply_json(403, {"errorMessage": str(error), "errorType": "InvalidStateTransition"})
+        except ExtensionError as error:
+            await connection.reply_json(403, error.value)
         except Refusal as refusal:
             await connection.reply_json(refusal.status, refusal.value)
         else:
@@ -147,14 +184,8 @@ class RuntimeAPI:
 
     async def _next(self, connection: Connection) -> None:
         self._receive(Message.NEXT)
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a connection is served by a task")
-        self._waiting.add(task)
-        try:
+        with member(self._waiting):
             await self._invoked.wait()
-        finally:
-            self._waiting.discard(task)
         invocation = self._invocation
         if invocation is None:
             raise RuntimeError("handed out without an invocation")
@@ -165,12 +196,33 @@ class RuntimeAPI:
             "Lambda-Runtime-Invoked-Function-Arn": invocation.arn,
             "Lambda-Runtime-Trace-Id": invocation.trace_id,
             "Lambda-Runtime-Invocation-Id": invocation.invocation_id,
+            "Lambda-Runtime-Client-Context": header_value(invocation.client_context or ""),
+            "Lambda-Runtime-Aws-Tenant-Id": header_value(invocation.tenant_id or ""),
         }
-        if invocation.client_context is not None:
-            headers["Lambda-Runtime-Client-Context"] = invocation.client_context
-        if invocation.tenant_id is not None:
-            headers["Lambda-Runtime-Aws-Tenant-Id"] = invocation.tenant_id
-        await connection.reply(200, invocation.event, headers)
+        await connection.reply(200, invocation.event, {name: value for name, value in headers.items() if value})
+
+    async def _register(self, connection: Connection, headers: Headers) -> None:
+        name = headers.get(b"lambda-extension-name", b"").decode("latin-1")
+        identifier, value = self.extensions.register(name, await whole(connection))
+        await connection.reply_json(200, value, {"Lambda-Extension-Identifier": identifier})
+
+    async def _extension_next(self, connection: Connection, headers: Headers) -> None:
+        identifier = headers.get(b"lambda-extension-identifier", b"").decode("latin-1")
+        event = self.extensions.next(identifier)
+        self._change()
+        with member(self._waiting):
+            await event
+        fields = {"Content-Type": "application/json", "Lambda-Extension-Event-Identifier": str(uuid.uuid4())}
+        await connection.reply(200, event.result(), fields)
+
+    async def _post(self, connection: Connection, request_id: str, what: str, headers: Headers) -> None:
+        async with self._posting:
+            invocation = self._current(request_id, headers)
+            with member(self._posts):
+                if what == "response":
+                    await self._response(connection, invocation, headers)
+                else:
+                    await self._error(connection, invocation, headers)
 
     def _current(self, request_id: str, headers: Headers) -> Invocation:
         """The invocation that a post is for."""
@@ -182,26 +234,29 @@ class RuntimeAPI:
             raise Refusal(410, "InvokeTimeout", "Invoke timeout")
         return invocation
 
-    async def _response(self, connection: Connection, request_id: str, headers: Headers) -> None:
-        async with self._posting:
-            invocation = self._current(request_id, headers)
-            self._receive(Message.RESPONSE)
-            mode = headers.get(b"lambda-runtime-function-response-mode", b"")
-            if mode == b"streaming":
-                await self._stream(connection, invocation, headers)
-            elif mode == b"":
-                await self._buffer(connection, invocation, headers)
-            else:
-                # AWS's server stays in this state: all that the runtime can do now is refused until it is reset.
-                invocation.fail(error_payload("Runtime.InvalidResponseModeHeader", "Invalid function response mode"))
-                raise Refusal(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+    async def _response(self, connection: Connection, invocation: Invocation, headers: Headers) -> None:
+        self._receive(Message.RESPONSE)
+        mode = headers.get(b"lambda-runtime-function-response-mode", b"")
+        if mode == b"streaming":
+            await self._stream(connection, invocation, headers)
+        elif mode == b"":
+            await self._buffer(connection, invocation, headers)
+        else:
+            # AWS's server stays in this state: all that the runtime can do now is refused until it is reset.
+            invocation.fail(error_payload("Runtime.InvalidResponseModeHeader", "Invalid function response mode"))
+            raise Refusal(400, "InvalidFunctionResponseMode", "Invalid function response mode")
 
     async def _stream(self, connection: Connection, invocation: Invocation, headers: Headers) -> None:
         response = Response(content_type(headers), streaming=True)
         invocation.respond(response)
+        room = invocation.max_stream
         try:
             async for chunk in connection.body():
-                await response.write(chunk)
+                await response.write(chunk[:room])
+                if len(chunk) > room:
+                    await self._sent(invocation, response, too_large(invocation.max_stream))
+                    raise Oversize(invocation.max_stream)
+                room -= len(chunk)
         except TruncatedError as truncated:
             await self._sent(invocation, response, error_payload("Runtime.TruncatedResponse", str(truncated)))
             raise Refusal(400, "TruncatedHTTPRequest", "HTTP request detected as truncated") from truncated
@@ -228,30 +283,39 @@ class RuntimeAPI:
             self._receive(Message.SENT)
             raise Refusal(400, "TruncatedHTTPRequest", "HTTP request detected as truncated") from truncated
         if len(payload) > MAX_PAYLOAD:
-            message = f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD} bytes)."
-            invocation.fail(error_payload("Function.ResponseSizeTooLarge", message))
+            invocation.fail(too_large(MAX_PAYLOAD))
             await invocation.wait_delivered()
             self._receive(Message.SENT)
-            message = f"Exceeded maximum allowed payload size ({MAX_PAYLOAD} bytes)."
-            raise Refusal(413, "RequestEntityTooLarge", message)
+            raise Oversize(MAX_PAYLOAD)
         response = Response(content_type(headers), streaming=False)
         invocation.respond(response)
         await response.write(bytes(payload))
         await self._sent(invocation, response, None)
 
-    async def _error(self, connection: Connection, request_id: str, headers: Headers) -> None:
-        async with self._posting:
-            invocation = self._current(request_id, headers)
-            self._receive(Message.ERROR)
-            invocation.fail(FunctionError(error_type(headers), await whole(connection)))
-            await invocation.wait_delivered()
-            self._receive(Message.SENT)
+    async def _error(self, connection: Connection, invocation: Invocation, headers: Headers) -> None:
+        self._receive(Message.ERROR)
+        invocation.fail(FunctionError(error_type(headers), await whole(connection)))
+        await invocation.wait_delivered()
+        self._receive(Message.SENT)
 
     async def _init_error(self, connection: Connection, headers: Headers) -> None:
         error = FunctionError(error_type(headers), await whole(connection))
         if self.state is State.STARTED:
             self.init_error = error
         self._receive(Message.INIT_ERROR)
+
+
+@contextlib.contextmanager
+def member(tasks: set[asyncio.Task[None]]) -> Iterator[None]:
+    """The connection's task is one of these, for now."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a connection is served by a task")
+    tasks.add(task)
+    try:
+        yield
+    finally:
+        tasks.discard(task)
 
 
 def content_type(headers: Headers) -> str | None:
@@ -265,6 +329,16 @@ def error_type(headers: Headers) -> str:
     if ERROR_TYPE.search(value):
         return value
     return "Function.Unknown" if value.startswith("Function.") else "Runtime.Unknown"
+
+
+def header_value(text: str) -> str:
+    """On one line, as AWS's server, which is Go's, makes it; what is not ASCII goes out in UTF-8."""
+    return CONTROL.sub(" ", text).strip()
+
+
+def too_large(limit: int) -> FunctionError:
+    message = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
+    return error_payload("Function.ResponseSizeTooLarge", message)
 
 
 def error_payload(error_type: str, message: str) -> FunctionError:

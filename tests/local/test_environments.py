@@ -238,7 +238,7 @@ async def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 async def test_init_that_fails(tmp_path: Path, how: str, error: str) -> None:
-    file = env_file(tmp_path, RUNTIME_INIT=how)
+    file = env_file(tmp_path, RUNTIME_INIT=f"fail={how}")
     async with local_lambda(env_file=file, reload=True) as url:
         await url.terminal.until(
             r"^INIT_REPORT Init Duration: .* ms\tPhase: init\tStatus: error\tError Type: Runtime\."
@@ -248,13 +248,13 @@ async def test_init_that_fails(tmp_path: Path, how: str, error: str) -> None:
         assert (reply.status_code, reply.text) == (502, "Internal Server Error")
         file.write_text("")
         assert (await url.run(*EMPTY)).status_code == 200
-    async with local_lambda(env_file=env_file(tmp_path, RUNTIME_INIT=how)) as url:
+    async with local_lambda(env_file=env_file(tmp_path, RUNTIME_INIT=f"fail={how}")) as url:
         await url.terminal.until(f"^The function failed its init: {error}$")
 
 
 async def test_init_that_takes_too_long(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(function_module, "INIT_LIMIT", 0.5)
-    file = env_file(tmp_path, RUNTIME_INIT=f"gate:{gate.port}")
+    file = env_file(tmp_path, RUNTIME_INIT=f"gate={gate.port}")
     async with local_lambda(env_file=file) as url:
         first, _ = await gate.reached()
         await url.terminal.until(r"^INIT_REPORT .*\tPhase: init\tStatus: timeout$")
@@ -271,7 +271,7 @@ async def test_init_that_takes_too_long(tmp_path: Path, gate: Gate, monkeypatch:
 
 async def test_init_that_takes_too_long_twice(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(function_module, "INIT_LIMIT", 0.5)
-    file = env_file(tmp_path, RUNTIME_INIT=f"gate:{gate.port}")
+    file = env_file(tmp_path, RUNTIME_INIT=f"gate={gate.port}")
     async with local_lambda(env_file=file, timeout=0.5) as url:
         await url.terminal.until(r"^INIT_REPORT .*\tPhase: init\tStatus: timeout$")
         reply = await url.run(*EMPTY)

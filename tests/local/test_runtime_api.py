@@ -1,4 +1,7 @@
-"""The Runtime API, row by row: a request in a state, its status and body, and the state after it."""
+"""The Runtime API, row by row: a request in a state, its status and body, and the state after it.
+
+What the deadline and the process's end do in each state is in test_pool.py, the Extensions API in test_extensions.py.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from adapter.local.configuration import Configuration
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
 from adapter.local.log import Log
 from adapter.local.runtime_api import RuntimeAPI
 from adapter.local.states import State
 
-from .conftest import PATIENCE, Terminal
+from .conftest import FUNCTIONS, PATIENCE, Terminal
 
 PREFIX = "/2018-06-01/runtime"
 NEXT = f"{PREFIX}/invocation/next"
@@ -109,9 +113,21 @@ class Caller:
 class Harness:
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
-        self.api = RuntimeAPI(Log(terminal))
+        self.api = RuntimeAPI(Configuration("main.handler", FUNCTIONS), Log(terminal))
         self.tasks: list[asyncio.Task[None]] = []
         self.writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Self:
+        await self.api.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.api.close()
+        for task in self.tasks:
+            task.cancel()
+        for writer in self.writers:
+            writer.close()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def connect(self) -> Runtime:
         reader, writer = await asyncio.open_connection(*self.api.address.split(":"))
@@ -124,19 +140,21 @@ class Harness:
     async def changed(self) -> None:
         await asyncio.wait_for(self.api.changed.wait(), PATIENCE)
 
-    def invoke(self, event: bytes = b'{"n": 1}', request_id: str = "request-1") -> tuple[Invocation, Caller]:
-        invocation, caller = Invocation(event, "arn:f", request_id, "Root=1-2-3"), Caller()
+    def invoke(
+        self, event: bytes = b'{"n": 1}', request_id: str = "request-1", **more: Any
+    ) -> tuple[Invocation, Caller]:
+        invocation, caller = Invocation(event, "arn:f", request_id, "Root=1-2-3", **more), Caller()
         invocation.hand_out(5)
         self.api.invoke(invocation)
         self.tasks.append(asyncio.create_task(caller.take(invocation)))
         return invocation, caller
 
-    async def running(self) -> tuple[Runtime, Invocation, Caller]:
+    async def running(self, **more: Any) -> tuple[Runtime, Invocation, Caller]:
         """A runtime that has been given `request-1`."""
         runtime = await self.connect()
         runtime.request("GET", NEXT)
         await self.changed()
-        invocation, caller = self.invoke()
+        invocation, caller = self.invoke(**more)
         assert (await runtime.reply())[0] == 200
         return runtime, invocation, caller
 
@@ -160,15 +178,8 @@ def path(what: str, request_id: str = "request-1") -> str:
 
 @pytest.fixture
 async def harness(terminal: Terminal) -> AsyncIterator[Harness]:
-    harness = Harness(terminal)
-    await harness.api.start()
-    yield harness
-    await harness.api.close()
-    for task in harness.tasks:
-        task.cancel()
-    for writer in harness.writers:
-        writer.close()
-    await asyncio.gather(*harness.tasks, return_exceptions=True)
+    async with Harness(terminal) as harness:
+        yield harness
 
 
 async def test_started_next_blocks_and_ends_the_init(harness: Harness) -> None:
@@ -359,6 +370,88 @@ async def test_running_payload_limit(harness: Harness, size: int, status: int) -
     runtime.request("GET", NEXT)
     await harness.changed()
     assert harness.state() is State.READY
+
+
+@pytest.mark.parametrize(
+    "chunks", [[b"12345678", b"9"], [b"123456789"], [b"1234", b"5678", b"9abcdef", b"g" * 100_000]]
+)
+async def test_streamed_payload_limit(harness: Harness, chunks: list[bytes]) -> None:
+    runtime, _, caller = await harness.running(max_stream=8)
+    runtime.request("POST", path("response"), headers=STREAMING)
+    for chunk in chunks:
+        runtime.chunk(chunk)
+    # The refusal comes while the runtime is still in its body.
+    assert await runtime.reply() == (
+        413,
+        {"errorMessage": "Exceeded maximum allowed payload size (8 bytes).", "errorType": "RequestEntityTooLarge"},
+    )
+    assert harness.state() is State.RESPONSE_SENT
+    assert await caller.body() == b"12345678"
+    assert caller.error is not None
+    assert caller.error.type == "Function.ResponseSizeTooLarge"
+    assert "request-1 Error in mid-stream: Function.ResponseSizeTooLarge" in harness.terminal.getvalue()
+    runtime.send(b"0\r\n\r\n")
+    # The same connection is good for what follows.
+    runtime.request("GET", NEXT)
+    await harness.changed()
+    assert harness.state() is State.READY
+
+
+async def test_streamed_payload_at_the_limit(harness: Harness) -> None:
+    runtime, _, caller = await harness.running(max_stream=8)
+    runtime.request("POST", path("response"), headers=STREAMING)
+    runtime.chunk(b"1234")
+    runtime.chunk(b"5678")
+    runtime.send(b"0\r\n\r\n")
+    assert await runtime.reply() == ACCEPTED
+    assert await caller.body() == b"12345678"
+    assert caller.error is None
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ('{"client": {"app_title": "tea"}}', '{"client": {"app_title": "tea"}}'),
+        (' {\n"a":\t1\r\n} ', '{ "a": 1  }'),
+        ('{"a": "\N{GREEK SMALL LETTER ALPHA}"}', '{"a": "\N{GREEK SMALL LETTER ALPHA}"}'),
+        ("", None),
+        (" ", None),
+    ],
+)
+async def test_client_context(harness: Harness, given: str, sent: str | None) -> None:
+    runtime, _, _ = await harness.running(client_context=given)
+    assert runtime.headers.get("lambda-runtime-client-context") == sent
+
+
+async def test_tenant_id(harness: Harness) -> None:
+    runtime, _, _ = await harness.running(tenant_id="blue")
+    assert runtime.headers["lambda-runtime-aws-tenant-id"] == "blue"
+    assert "lambda-runtime-client-context" not in runtime.headers
+
+
+async def test_cut_off_in_the_middle_of_a_response(harness: Harness) -> None:
+    """The deadline, with a process that is still there: its connection is closed, and there is nothing more for it."""
+    runtime, invocation, caller = await harness.responding()
+    invocation.fail(FunctionError("Sandbox.Timedout"))
+    harness.api.cut_off()
+    assert await asyncio.wait_for(runtime.reader.read(), PATIENCE) == b""
+    assert await caller.next() is None
+    assert caller.error == FunctionError("Sandbox.Timedout")
+    assert await (await harness.connect()).ask("POST", path("response"), b"{}") == INVALID_ID
+
+
+@pytest.mark.parametrize("what", ["response", "error"])
+async def test_cut_off_before_the_response(harness: Harness, what: str) -> None:
+    runtime, invocation, caller = await harness.running()
+    invocation.fail(FunctionError("Sandbox.Timedout"))
+    harness.api.cut_off()
+    assert await runtime.ask("POST", path(what), b"{}") == INVALID_ID
+    assert await caller.next() is None
+    assert caller.answer == FunctionError("Sandbox.Timedout")
+    # Nor is the event handed out again.
+    runtime.request("GET", NEXT)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(runtime.reader.read(1), 0.1)
 
 
 TRUNCATED = (400, {"errorMessage": "HTTP request detected as truncated", "errorType": "TruncatedHTTPRequest"})

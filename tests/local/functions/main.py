@@ -1,5 +1,6 @@
 """Handlers for the stock awslambdaric."""
 
+import asyncio
 import os
 import threading
 import time
@@ -14,6 +15,34 @@ app = FastAPI()
 @app.get("/")
 def root() -> dict[str, int]:
     return {"pid": os.getpid()}
+
+
+ticks: dict[str, list[float]] = {"task": [], "thread": []}
+orphans: set[asyncio.Task[None]] = set()
+
+
+@app.get("/orphans")
+async def leave_orphans() -> dict[str, object]:
+    """Work that nobody waits for, which notes the time at each tick; answers when all has ticked since the request."""
+    now = time.time()
+    if not orphans:
+        orphans.add(asyncio.create_task(tick_in_a_task()))
+        threading.Thread(target=tick_in_a_thread, daemon=True).start()
+    while any(not times or times[-1] < now for times in ticks.values()):
+        await asyncio.sleep(0.001)
+    return {"pid": os.getpid(), **ticks}
+
+
+async def tick_in_a_task() -> None:
+    while True:
+        ticks["task"].append(time.time())
+        await asyncio.sleep(0.01)
+
+
+def tick_in_a_thread() -> None:
+    while True:
+        ticks["thread"].append(time.time())
+        time.sleep(0.01)
 
 
 mangum = Mangum(app, lifespan="off")

@@ -1,20 +1,25 @@
 """A runtime that does what each event's body tells it, with raw sockets: `python scripted.py`.
 
 The body is a JSON list of steps, each a list of a method of `Invocation` and its arguments. What the variable
-`RUNTIME_INIT` names is done before the first GET /next.
+`RUNTIME_INIT` names is done before the first GET /next: steps of `INIT`, each with its argument ("name=argument"),
+separated by ";".
 """
 
 import base64
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 HOST, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
 PREFIX = "/2018-06-01/runtime"
+EXTENSION = "/2020-01-01/extension"
 PRELUDE_TYPE = "application/vnd.awslambda.http-integration-response"
 
 
@@ -100,10 +105,7 @@ class Invocation:
         print("response", self.stream.reply()[0])
 
     def gate(self, port: int) -> None:
-        """Wait for the test."""
-        with socket.create_connection(("127.0.0.1", port)) as gate:
-            gate.sendall(b"%d\n" % os.getpid())
-            gate.recv(1)
+        gate(port)
 
     def print(self, text: str, end: str = "\n") -> None:
         sys.stdout.write(text + end)
@@ -123,31 +125,109 @@ class Invocation:
     def hang(self) -> None:
         time.sleep(600)
 
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def later(self, port: int, text: str) -> None:
+        """Print, from a thread, when the test says so."""
+
+        def speak() -> None:
+            gate(port)
+            self.print(text)
+
+        threading.Thread(target=speak, daemon=True).start()
+
+    def respond_at_sigterm(self) -> None:
+        def respond(*_: Any) -> None:
+            self.post("response", "{}", {})
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, respond)
+
     def child(self) -> None:
         """Leave a child process behind; prints its pid."""
         print("child", subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
 
 
-def initialise(how: str) -> None:
+def gate(port: int) -> None:
+    """Wait for the test."""
+    with socket.create_connection(("127.0.0.1", port)) as gate:
+        gate.sendall(b"%d\n" % os.getpid())
+        gate.recv(1)
+
+
+def fail(how: str) -> None:
     if how == "exit":
         os._exit(4)
-    if how == "error":
-        connection = Connection()
-        body = json.dumps({"errorType": "Runtime.NoTea", "errorMessage": "there is none"})
-        connection.send(
-            f"POST {PREFIX}/init/error HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n"
-            f"Lambda-Runtime-Function-Error-Type: Runtime.NoTea\r\n\r\n{body}".encode()
-        )
-        print("init error", connection.reply()[0])
-        sys.exit(1)
-    if how.startswith("gate:"):
-        with socket.create_connection(("127.0.0.1", int(how[5:]))) as gate:
-            gate.sendall(b"%d\n" % os.getpid())
-            gate.recv(1)
+    connection = Connection()
+    body = json.dumps({"errorType": "Runtime.NoTea", "errorMessage": "there is none"})
+    connection.send(
+        f"POST {PREFIX}/init/error HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n"
+        f"Lambda-Runtime-Function-Error-Type: Runtime.NoTea\r\n\r\n{body}".encode()
+    )
+    print("init error", connection.reply()[0])
+    sys.exit(1)
+
+
+def fail_once(file: str) -> None:
+    """The first environment leaves the file behind."""
+    if not os.path.exists(file):
+        open(file, "x").close()
+        os._exit(4)
+
+
+def on_signal(what: str) -> None:
+    """Says that SIGTERM or SIGCONT has come; after SIGTERM it exits, if it is not stubborn."""
+
+    def said(number: int, _: Any) -> None:
+        print("signal", signal.Signals(number).name)
+        if number == signal.SIGTERM and what != "stubborn":
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, said)
+    signal.signal(signal.SIGCONT, said)
+
+
+def extension(what: str) -> None:
+    """An internal extension that lives in a thread: "[]", or "INVOKE" and a gate's port to stop at with each event."""
+    events, _, port = what.partition(":")
+    body = json.dumps({"events": [] if events == "[]" else [events]})
+    connection = Connection()
+    connection.send(
+        f"POST {EXTENSION}/register HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n"
+        f"Lambda-Extension-Name: scripted\r\n\r\n{body}".encode()
+    )
+    status, headers, _ = connection.reply()
+    print("extension", status)
+    identifier = headers["lambda-extension-identifier"]
+
+    def live() -> None:
+        while True:
+            connection.send(
+                f"GET {EXTENSION}/event/next HTTP/1.1\r\nHost: {HOST}\r\n"
+                f"Lambda-Extension-Identifier: {identifier}\r\n\r\n".encode()
+            )
+            _, _, event = connection.reply()
+            print("extension", json.loads(event)["eventType"])
+            gate(int(port))
+
+    threading.Thread(target=live, daemon=True).start()
+
+
+INIT: dict[str, Callable[[str], None]] = {
+    "extension": extension,
+    "fail": fail,
+    "fail_once": fail_once,
+    "gate": lambda port: gate(int(port)),
+    "on_signal": on_signal,
+    "say": print,
+}
 
 
 def main() -> None:
-    initialise(os.environ.get("RUNTIME_INIT", ""))
+    for step in filter(None, os.environ.get("RUNTIME_INIT", "").split(";")):
+        name, _, argument = step.partition("=")
+        INIT[name](argument)
     api = Connection()
     while True:
         api.send(f"GET {PREFIX}/invocation/next HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
