@@ -16,6 +16,7 @@ from adapter.local.fronts.function_url import FunctionURL
 from adapter.local.function import Function
 from adapter.local.invocation import FunctionError, Invocable
 from adapter.local.log import Log
+from adapter.local.managed_instance import ManagedInstance
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
@@ -42,7 +43,7 @@ MAX_HEAD = 1024 * 1024
 class Server(uvicorn.Server):
     """uvicorn, with the signals left to us and an end that waits for nobody."""
 
-    def __init__(self, config: uvicorn.Config, function: Function) -> None:
+    def __init__(self, config: uvicorn.Config, function: Function | ManagedInstance) -> None:
         super().__init__(config)
         self._function = function
 
@@ -85,7 +86,8 @@ async def serve(
     for listener in listeners.values():
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     async with asyncio.TaskGroup() as tasks:
-        function = Function(configuration, log, tasks)
+        make = Function if configuration.concurrency is None else ManagedInstance
+        function = make(configuration, log, tasks)
         stopping = tasks.create_task(stop.wait())
         helpers: list[asyncio.Task[Any]] = [stopping]
         try:
@@ -133,7 +135,7 @@ def server_config(front: ASGI3Application) -> uvicorn.Config:
     )
 
 
-async def watch(function: Function, log: Log) -> None:
+async def watch(function: Function | ManagedInstance, log: Log) -> None:
     """Reload when a Python file under the app dir, or the env file, changes."""
     app_dir, env_file = function.configuration.app_dir, function.configuration.env_file
     python_files = watchfiles.PythonFilter()
