@@ -130,13 +130,13 @@ class ManagedEnvironment:
                 invocation.finish(error)
 
     async def close(self) -> None:
-        """End the process and the Runtime API, at once."""
-        process, self._process = self._process, None
-        output, self._output = self._output, None
-        if process is not None:
-            await process.end()
-        if output is not None:
-            output.close()
+        """End the process and the Runtime API, at once. If it is interrupted it can be called again."""
+        if self._process is not None:
+            await self._process.end()
+            self._process = None
+        if self._output is not None:
+            self._output.close()
+            self._output = None
         await self._api.close()
 
     @property

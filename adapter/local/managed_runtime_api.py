@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import re
 from collections import OrderedDict
 
 import h11
@@ -10,16 +11,18 @@ from adapter.local.connection import Connection, Headers, TruncatedError
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
 from adapter.local.log import Log
 from adapter.local.runtime_api import (
-    INVOCATION_PATH,
     PREFIX,
     Refusal,
     content_type,
     error_payload,
     error_type,
     trailer_error,
-    whole,
 )
-from adapter.local.states import Message, State, TransitionError
+
+INVOCATION_PATH = re.compile(rf"{PREFIX}/invocation/([^/]*)/(response|error)")
+
+# Bytes of an error's body.
+MAX_ERROR = 1024 * 1024
 
 # How many invocations that timed out are remembered, for the late posts of their workers.
 MAX_TIMED_OUT = 1000
@@ -188,7 +191,8 @@ class ManagedRuntimeAPI:
             writer.close()
 
     async def _dispatch(self, connection: Connection, request: h11.Request) -> None:
-        method, path, headers = request.method, request.target.decode("ascii"), dict(request.headers)
+        method, headers = request.method, dict(request.headers)
+        path = request.target.decode("ascii").partition("?")[0]
         post = INVOCATION_PATH.fullmatch(path)
         if path == f"{PREFIX}/invocation/next":
             wanted = b"GET"
@@ -198,7 +202,7 @@ class ManagedRuntimeAPI:
             await connection.reply(404, b"404 page not found\n", {"content-type": "text/plain; charset=utf-8"})
             return
         if method != wanted:
-            await connection.reply(405, headers={"allow": wanted.decode()})
+            await connection.reply(405)
             return
         try:
             if post and post[2] == "response":
@@ -309,10 +313,7 @@ class ManagedRuntimeAPI:
             size += len(chunk)
             if size > limit:
                 message = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
-                raise ResponseFault(
-                    error_payload("Function.ResponseSizeTooLarge", message),
-                    Refusal(413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({limit} bytes)."),
-                )
+                raise ResponseFault(error_payload("Function.ResponseSizeTooLarge", message), too_large(limit))
             if streaming:
                 await response.write(chunk)
             else:
@@ -320,14 +321,15 @@ class ManagedRuntimeAPI:
         if not streaming:
             invocation.respond(response)
             await response.write(bytes(payload))
-        error = trailer_error(connection.trailers)
+        # Without a Trailer header whatever follows the body is ignored.
+        error = trailer_error(connection.trailers) if b"trailer" in headers else None
         if error is not None:
             error = FunctionError(error_type(connection.trailers), error.payload)
         response.end(error)
         return error
 
     async def _error(self, connection: Connection, request_id: str, headers: Headers) -> None:
-        error = FunctionError(error_type(headers), await whole(connection))
+        error = await posted_error(connection, headers)
         attempt = self._attempt(request_id, headers)
         responding = attempt.progress is Progress.RESPONDING
         attempt.receive(Post.ERROR)
@@ -339,13 +341,34 @@ class ManagedRuntimeAPI:
         self._end(attempt, error)
 
     async def _init_error(self, connection: Connection, headers: Headers) -> None:
-        error = FunctionError(error_type(headers), await whole(connection))
+        error = await posted_error(connection, headers)
         if self._init_failed:
-            raise Refusal(403, "InvalidStateTransition", str(TransitionError(State.INIT_ERROR, Message.INIT_ERROR)))
+            message = (
+                "State transition from InitError to InitError failed for runtime. "
+                "Error: state transition is not allowed"
+            )
+            raise Refusal(403, "InvalidStateTransition", message)
         self._init_failed = True
         if not self.initialised.is_set():
             self.init_error = error
             self.initialised.set()
+
+
+async def posted_error(connection: Connection, headers: Headers) -> FunctionError:
+    """Raises Refusal, of one that is cut short as well: AWS's server does not tell that from one too large."""
+    body = bytearray()
+    try:
+        async for chunk in connection.body():
+            body += chunk
+            if len(body) > MAX_ERROR:
+                raise too_large(MAX_PAYLOAD)
+    except TruncatedError as truncated:
+        raise too_large(MAX_PAYLOAD) from truncated
+    return FunctionError(error_type(headers), bytes(body))
+
+
+def too_large(limit: int) -> Refusal:
+    return Refusal(413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({limit} bytes).")
 
 
 def invalid_id() -> Refusal:

@@ -8,6 +8,7 @@ under ours, is `functions/idle.sh`: it says where the Runtime API is and sleeps.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -28,7 +29,7 @@ import pytest
 
 from adapter.local.configuration import Configuration
 from adapter.local.function import Function
-from adapter.local.invocation import FunctionError, Invocation, UnavailableError
+from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, UnavailableError
 from adapter.local.log import Log
 from adapter.local.managed_instance import ManagedInstance
 
@@ -41,6 +42,14 @@ STREAMING = {"Lambda-Runtime-Function-Response-Mode": "streaming", "Transfer-Enc
 
 IDLE = FUNCTIONS / "idle.sh"
 STARTED = r"^Runtime API: (\S+) of (\d+)$"
+
+TRACE_ID = "Root=1-67e5a2b1-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=0"
+CLIENT_CONTEXT = '{"custom":{"tea":"none"}}'
+INVOKE_HEADERS = {
+    "content-type": "application/json",
+    "x-amzn-trace-id": TRACE_ID,
+    "x-amz-client-context": base64.b64encode(CLIENT_CONTEXT.encode()).decode(),
+}
 
 # Seconds of silence that count as "blocked": a reply comes within a millisecond.
 SILENCE = 0.25
@@ -143,7 +152,9 @@ class Engine(ABC):
 
     def __init__(self) -> None:
         self.address = ""
+        self.pid = 0
         self.seen: dict[str, Any] = {}
+        self.terminal = Terminal()
         self._wires: list[Wire] = []
         self._calls: list[asyncio.Task[Any]] = []
 
@@ -151,9 +162,10 @@ class Engine(ABC):
     async def call(self, event: bytes) -> Any:
         """Invoke, as a caller does; what the caller gets, or UnavailableError."""
 
-    @abstractmethod
     async def started(self) -> None:
-        """Wait for the runtime's start; `address` is then its Runtime API's."""
+        """Wait for the runtime's start; `address` is then its Runtime API's, `pid` its own."""
+        ((self.address, pid),) = await self.terminal.until(STARTED)
+        self.pid = int(pid)
 
     async def connect(self) -> Wire:
         reader, writer = await asyncio.open_connection(*self.address.split(":"))
@@ -242,7 +254,6 @@ class Emulator(Engine):
         super().__init__()
         self._binary = binary
         self._timeout = timeout
-        self._terminal = Terminal()
         self._groups: list[int] = []
 
     @property
@@ -277,7 +288,7 @@ class Emulator(Engine):
         await self.close()
         await self._client.aclose()
         # The runtime's own group too: an orphan would ask the next one for its events.
-        self._groups += [int(pid) for _, pid in re.findall(STARTED, self._terminal.getvalue(), re.MULTILINE)]
+        self._groups += [int(pid) for _, pid in re.findall(STARTED, self.terminal.getvalue(), re.MULTILINE)]
         for group in self._groups:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
@@ -287,10 +298,7 @@ class Emulator(Engine):
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self._terminal.write(line.decode())
-
-    async def started(self) -> None:
-        ((self.address, _),) = await self._terminal.until(STARTED)
+            self.terminal.write(line.decode())
 
     def emulator(self, *command: str) -> tuple[str, ...]:
         invoke, runtime = f"127.0.0.1:{self._port}", f"127.0.0.1:{free_port()}"
@@ -304,7 +312,7 @@ class Emulator(Engine):
         url = f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations"
         while True:
             try:
-                return await self._client.post(url, content=event, headers={"content-type": "application/json"})
+                return await self._client.post(url, content=event, headers=INVOKE_HEADERS)
             except httpx.ConnectError:
                 # It does not say when it listens.
                 await asyncio.sleep(0.01)
@@ -340,7 +348,7 @@ class ManagedEmulator(Emulator):
 
     @property
     def variables(self) -> dict[str, str]:
-        return {"AWS_LAMBDA_MAX_CONCURRENCY": "4"}
+        return {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}
 
     async def call(self, event: bytes) -> Any:
         response = await self.post(event)
@@ -355,7 +363,6 @@ class Ours(Engine):
     def __init__(self, timeout: float) -> None:
         super().__init__()
         self._timeout = timeout
-        self._terminal = Terminal()
 
     @abstractmethod
     def make(self, configuration: Configuration, log: Log, tasks: asyncio.TaskGroup) -> Function | ManagedInstance: ...
@@ -367,12 +374,14 @@ class Ours(Engine):
             timeout=self._timeout,
             max_environments=1,
             queue=0.01,
-            concurrency=4 if self.managed else None,
+            concurrency=2 if self.managed else None,
             command=("/bin/sh", str(IDLE)),
         )
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
-        self._function = self.make(configuration, Log(self._terminal), self._tasks)
+        self._function = self.make(configuration, Log(self.terminal), self._tasks)
+        if self.managed:
+            self._function.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -380,11 +389,9 @@ class Ours(Engine):
         await self._function.close()
         await self._tasks.__aexit__(None, None, None)
 
-    async def started(self) -> None:
-        ((self.address, _),) = await self._terminal.until(STARTED)
-
     async def answer(self, event: bytes) -> tuple[bytes, FunctionError | None]:
-        invocation = Invocation(event, self._function.configuration.arn, str(uuid.uuid4()), "Root=1-2-3")
+        arn = self._function.configuration.arn
+        invocation = Invocation(event, arn, str(uuid.uuid4()), TRACE_ID, CLIENT_CONTEXT, max_stream=MAX_PAYLOAD)
         try:
             await self._function.invoke(invocation)
             answer = await invocation.answer
