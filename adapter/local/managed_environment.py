@@ -85,8 +85,10 @@ class ManagedEnvironment:
             self._log.init_report(duration, "init", "success")
         else:
             await self.close()
-            status = "timeout" if error.type == "Sandbox.Timedout" else "error"
-            self._log.init_report(duration, "init", status, error.type)
+            if error.type == "Sandbox.Timedout":
+                self._log.init_report(duration, "init", "timeout")
+            else:
+                self._log.init_report(duration, "init", "error", error.type)
         return error
 
     async def run(self, slot: Slot, invocation: Invocation) -> None:

@@ -1,6 +1,8 @@
 """Handlers for the stock awslambdaric."""
 
+import logging
 import os
+import socket
 import threading
 import time
 from typing import Any
@@ -54,3 +56,12 @@ def chatter(event: dict[str, Any], context: Any) -> str:
 
     threading.Thread(target=talk, daemon=True).start()
     return "said"
+
+
+def meet(event: dict[str, Any], context: Any) -> int:
+    """Wait for the test, at the gate whose port is the event's body."""
+    logging.error("met %s", event["body"])
+    with socket.create_connection(("127.0.0.1", int(event["body"]))) as gate:
+        gate.sendall(b"%d\n" % os.getpid())
+        gate.recv(1)
+    return os.getpid()
