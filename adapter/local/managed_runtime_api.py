@@ -88,7 +88,7 @@ class Slot:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.given: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
+        self.given: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
 
 
 class ManagedRuntimeAPI:
@@ -142,15 +142,12 @@ class ManagedRuntimeAPI:
 
     def invoke(self, slot: Slot, invocation: Invocation) -> Attempt:
         """Hand an event to a worker."""
-        attempt = Attempt(invocation)
+        self._running[invocation.request_id] = attempt = Attempt(invocation)
         if slot.connection.closed:
             slot.given.cancel()
-            error = error_payload("Runtime.Unknown", "The worker went away before it had the event")
-            invocation.fail(error)
-            attempt.ended.set_result(error)
+            self._lose(attempt)
         else:
-            self._running[invocation.request_id] = attempt
-            slot.given.set_result(invocation)
+            slot.given.set_result(attempt)
         return attempt
 
     def fail(self, attempt: Attempt, error: FunctionError) -> None:
@@ -167,6 +164,11 @@ class ManagedRuntimeAPI:
         if not attempt.ended.done():
             del self._running[attempt.invocation.request_id]
             attempt.ended.set_result(error)
+
+    def _lose(self, attempt: Attempt) -> None:
+        error = error_payload("Runtime.Unknown", "The worker went away before it had the event")
+        attempt.invocation.fail(error)
+        self._end(attempt, error)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -229,9 +231,10 @@ class ManagedRuntimeAPI:
             raise RuntimeError("a connection is served by a task")
         self._waiting.add(task)
         try:
-            invocation = await slot.given
+            attempt = await slot.given
         finally:
             self._waiting.discard(task)
+        invocation = attempt.invocation
         headers = {
             "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
@@ -244,7 +247,11 @@ class ManagedRuntimeAPI:
             headers["Lambda-Runtime-Client-Context"] = invocation.client_context
         if invocation.tenant_id is not None:
             headers["Lambda-Runtime-Aws-Tenant-Id"] = invocation.tenant_id
-        await connection.reply(200, invocation.event, headers)
+        try:
+            await connection.reply(200, invocation.event, headers)
+        except ConnectionError:
+            self._lose(attempt)
+            raise
 
     def _attempt(self, request_id: str, headers: Headers) -> Attempt:
         """What a post is for. Raises Refusal."""
