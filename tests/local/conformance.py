@@ -394,7 +394,8 @@ class Ours(Engine):
         invocation = Invocation(event, arn, str(uuid.uuid4()), TRACE_ID, CLIENT_CONTEXT, max_stream=MAX_PAYLOAD)
         try:
             await self._function.invoke(invocation)
-            answer = await invocation.answer
+            # A caller that is cancelled, at a scenario's end, takes nothing with it.
+            answer = await asyncio.shield(invocation.answer)
             if isinstance(answer, FunctionError):
                 return b"", answer
             return b"".join([chunk async for chunk in answer]), answer.error
