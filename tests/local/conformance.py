@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import re
 import signal
 import socket
@@ -242,9 +243,15 @@ def runtime_interface_emulator(cache: Path) -> Path:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """For a program that takes no port 0. Below those that the kernel hands out: one of them could be somebody else's
+    by the time that the program binds it.
+    """
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", port := random.randrange(15_000, 32_000))):
+                return port
+        except OSError:
+            continue
 
 
 class Emulator(Engine):
