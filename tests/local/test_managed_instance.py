@@ -29,6 +29,13 @@ def held(gate: Gate) -> list[list[Any]]:
     return [["gate", gate.port], *EMPTY]
 
 
+def env_file(folder: Path, init: str) -> Path:
+    """`init` is what a scripted worker does first."""
+    file = folder / "variables.env"
+    file.write_text(f"RUNTIME_INIT={init}\n")
+    return file
+
+
 async def meet(url: LocalLambda, gate: Gate) -> httpx.Response:
     return await url.client.post("/", content=str(gate.port), headers={"content-type": "text/plain"})
 
@@ -191,8 +198,7 @@ async def test_killed_while_its_workers_are_idle(gate: Gate) -> None:
     ],
 )
 async def test_init_of_a_managed_instance_that_fails(tmp_path: Path, how: str, error: str) -> None:
-    file = tmp_path / "variables.env"
-    file.write_text(f"RUNTIME_INIT={how}\n")
+    file = env_file(tmp_path, how)
     async with local_lambda(env_file=file, reload=True, concurrency=1) as url:
         await url.terminal.until(
             r"^INIT_REPORT Init Duration: .* ms\tPhase: init\tStatus: error\tError Type: Runtime\."
@@ -201,8 +207,7 @@ async def test_init_of_a_managed_instance_that_fails(tmp_path: Path, how: str, e
         assert (await url.run(*EMPTY)).status_code == 502
         file.write_text("")
         assert (await url.run(*EMPTY)).status_code == 200
-    file.write_text(f"RUNTIME_INIT={how}\n")
-    async with local_lambda(env_file=file, concurrency=1) as url:
+    async with local_lambda(env_file=env_file(tmp_path, how), concurrency=1) as url:
         await url.terminal.until(f"^The function failed its init: {error}$")
 
 
@@ -210,8 +215,7 @@ async def test_init_of_a_managed_instance_that_takes_too_long(
     tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(managed_environment_module, "INIT_LIMIT", 0.5)
-    file = tmp_path / "variables.env"
-    file.write_text(f"RUNTIME_INIT=gate:{gate.port}\n")
+    file = env_file(tmp_path, f"gate:{gate.port}")
     async with local_lambda(env_file=file, concurrency=1, timeout=0.5) as url:
         pid, _ = await gate.reached()
         await url.terminal.until(r"^INIT_REPORT .*\tPhase: init\tStatus: timeout$")
@@ -220,8 +224,7 @@ async def test_init_of_a_managed_instance_that_takes_too_long(
 
 
 async def test_worker_that_is_still_starting_is_waited_for(tmp_path: Path, gate: Gate) -> None:
-    file = tmp_path / "variables.env"
-    file.write_text(f"RUNTIME_INIT=gate:{gate.port}\n")
+    file = env_file(tmp_path, f"gate:{gate.port}")
     async with local_lambda(env_file=file, concurrency=2) as url:
         _, first = await gate.reached()
         _, second = await gate.reached()
@@ -242,8 +245,7 @@ async def test_workers_that_never_come_are_not_waited_for_for_ever(
     tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(managed_instance_module, "WORKERS_LIMIT", 0.0)
-    file = tmp_path / "variables.env"
-    file.write_text(f"RUNTIME_INIT=gate:{gate.port}\n")
+    file = env_file(tmp_path, f"gate:{gate.port}")
     async with local_lambda(env_file=file, concurrency=2) as url:
         _, first = await gate.reached()
         await gate.reached()
