@@ -107,7 +107,7 @@ class ManagedInstance:
         over = asyncio.create_task(place.over.wait())
         try:
             await asyncio.wait({idle, over}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if over.done():
+            if place.over.is_set():
                 return None
             if idle.done():
                 return idle.result()
