@@ -75,7 +75,7 @@ async def test_log_of_an_invocation_on_a_managed_instance(gate: Gate) -> None:
         assert len(set(ids)) == 2
         for request_id in ids:
             own = [line for line in lines if request_id in line]
-            words = [line.split("\t")[0].split()[0] for line in own if not line.startswith(("RESPONSE", "{"))]
+            words = [word for line in own if (word := line.split()[0]) in ("START", "END", "REPORT")]
             assert words == ["START", "END", "REPORT"]
             (message,) = [json.loads(line) for line in own if line.startswith("{")]
             assert message["message"] == f"met {gate.port}"
