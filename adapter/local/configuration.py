@@ -14,8 +14,8 @@ from dotenv import dotenv_values
 
 ACCOUNT = "123456789012"
 
-# Set in the shell or an env file, these would make awslambdaric something else than an on-demand runtime
-# (several invocations at once; log lines in frames on a descriptor of their own).
+# Set in the shell or an env file, these would make awslambdaric something else than it is to be here (several
+# invocations at once; log lines in frames on a descriptor, or on sockets, of their own).
 NOT_INHERITED = ("AWS_LAMBDA_MAX_CONCURRENCY", "_LAMBDA_TELEMETRY_LOG_FD", "_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET")
 
 
@@ -51,6 +51,10 @@ class Configuration:
     @property
     def runtime(self) -> str:
         return f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+    @property
+    def initialization_type(self) -> str:
+        return "on-demand" if self.concurrency is None else "lambda-managed-instances"
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -94,7 +98,7 @@ class Configuration:
             AWS_LAMBDA_FUNCTION_NAME=self.name,
             AWS_LAMBDA_FUNCTION_VERSION="$LATEST",
             AWS_LAMBDA_FUNCTION_MEMORY_SIZE=str(self.memory),
-            AWS_LAMBDA_INITIALIZATION_TYPE="on-demand",
+            AWS_LAMBDA_INITIALIZATION_TYPE=self.initialization_type,
             AWS_LAMBDA_LOG_GROUP_NAME=f"/aws/lambda/{self.name}",
             AWS_LAMBDA_LOG_STREAM_NAME=f"{now:%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}",
             AWS_REGION=self.region,
@@ -104,6 +108,12 @@ class Configuration:
             # The output is a pipe here; block buffering would show a line long after it was printed.
             PYTHONUNBUFFERED="1",
         )
+        if self.concurrency is not None:
+            # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-runtimes.html; logs are JSON only.
+            variables.update(
+                AWS_LAMBDA_MAX_CONCURRENCY=str(self.concurrency),
+                AWS_LAMBDA_LOG_FORMAT="JSON",
+            )
         return variables
 
     def _user_variables(self) -> dict[str, str]:

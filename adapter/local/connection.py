@@ -29,6 +29,11 @@ class Connection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self.trailers: Headers = {}
 
+    @property
+    def closed(self) -> bool:
+        """Whether the peer has closed it: seen even while nothing is read, since asyncio reads ahead."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
     async def request(self) -> h11.Request | None:
         """The next request's head; None when the peer has closed, or sends what is not HTTP."""
         try:

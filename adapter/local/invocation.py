@@ -199,6 +199,10 @@ class ConcurrencyLimitError(Exception):
     """Every environment that the function may have is busy."""
 
 
+class UnavailableError(ConcurrencyLimitError):
+    """No worker of a managed instance waits for an event (`Runtime.Unavailable` of the Invoke API)."""
+
+
 def new_request_id() -> str:
     return str(uuid.uuid4())
 

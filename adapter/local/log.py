@@ -42,15 +42,22 @@ class Log:
         """What the function has written, in init or in an invocation: without its line end, and with any in it."""
         self._say("function", {"line": text}, invocation)
 
-    def init_start(self, runtime: str, phase: str = "init") -> None:
+    def init_start(self, runtime: str, phase: str = "init", initialization_type: str = "on-demand") -> None:
         runtime_version = runtime.replace("python", "python:")
-        fields = {"initializationType": "on-demand", "phase": phase, "runtimeVersion": runtime_version}
+        fields = {"initializationType": initialization_type, "phase": phase, "runtimeVersion": runtime_version}
         self._say("platform.initStart", fields)
 
-    def init_report(self, duration: float, phase: str, status: str, error_type: str | None = None) -> None:
-        """Only of an init that failed, as on Lambda; seconds in, milliseconds out."""
+    def init_report(
+        self,
+        duration: float,
+        phase: str,
+        status: str,
+        error_type: str | None = None,
+        initialization_type: str = "on-demand",
+    ) -> None:
+        """On demand only of an init that failed, as on Lambda; seconds in, milliseconds out."""
         fields = {
-            "initializationType": "on-demand",
+            "initializationType": initialization_type,
             "phase": phase,
             "status": status,
             "metrics": {"durationMs": milliseconds(duration)},

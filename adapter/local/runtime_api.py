@@ -8,6 +8,7 @@ import json
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 
 import h11
@@ -26,7 +27,7 @@ ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 # What a header's value cannot hold.
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-INVOCATION_PATH = re.compile(rf"{PREFIX}/invocation/([^/]+)/(response|error)")
+INVOCATION_PATH = re.compile(rf"{PREFIX}/invocation/([^/]*)/(response|error)")
 
 
 class Refusal(Exception):
@@ -62,7 +63,8 @@ class RuntimeAPI:
         self.extensions = Extensions(configuration)
         self._log = log
         self._invocation: Invocation | None = None
-        self._invoked = asyncio.Event()
+        # Each a GET /next that waits. An event goes to the first, also where the runtime has given that one up.
+        self._nexts: deque[asyncio.Future[Invocation]] = deque()
         # Held while a response is passed on: a second post waits for its end, and is refused then.
         self._posting = asyncio.Lock()
         self._connections: set[asyncio.Task[None]] = set()
@@ -101,7 +103,7 @@ class RuntimeAPI:
         self._receive(Message.INVOKE)
         self._invocation = invocation
         self.changed.clear()
-        self._invoked.set()
+        self._nexts.popleft().set_result(invocation)
         self.extensions.invoke(invocation)
 
     def cut_off(self) -> None:
@@ -111,7 +113,6 @@ class RuntimeAPI:
         with 202, and throws it away; refused, its author can see that it went nowhere.
         """
         self._invocation = None
-        self._invoked.clear()
         for post in self._posts:
             post.cancel()
 
@@ -119,7 +120,6 @@ class RuntimeAPI:
         before, self.state = self.state, transition(self.state, message)
         if self.state is not before and message in (Message.NEXT, Message.INIT_ERROR):
             self._invocation = None
-            self._invoked.clear()
             self.extensions.close_registration()
             self._change()
 
@@ -146,7 +146,8 @@ class RuntimeAPI:
                 writer.close()
 
     async def _dispatch(self, connection: Connection, request: h11.Request) -> None:
-        method, path, headers = request.method, request.target.decode("ascii"), dict(request.headers)
+        method, headers = request.method, dict(request.headers)
+        path = request.target.decode("ascii").partition("?")[0]
         post = INVOCATION_PATH.fullmatch(path)
         if path in (f"{PREFIX}/invocation/next", f"{EXTENSION_PREFIX}/event/next"):
             wanted = b"GET"
@@ -184,11 +185,11 @@ class RuntimeAPI:
 
     async def _next(self, connection: Connection) -> None:
         self._receive(Message.NEXT)
-        with member(self._waiting):
-            await self._invoked.wait()
-        invocation = self._invocation
+        invocation = self._invocation  # Again, while it runs.
         if invocation is None:
-            raise RuntimeError("handed out without an invocation")
+            self._nexts.append(asyncio.get_running_loop().create_future())
+            with member(self._waiting):
+                invocation = await self._nexts[-1]
         headers = {
             "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
@@ -260,7 +261,9 @@ class RuntimeAPI:
         except TruncatedError as truncated:
             await self._sent(invocation, response, error_payload("Runtime.TruncatedResponse", str(truncated)))
             raise Refusal(400, "TruncatedHTTPRequest", "HTTP request detected as truncated") from truncated
-        await self._sent(invocation, response, trailer_error(connection.trailers))
+        # Without a Trailer header AWS's server ignores what follows the body.
+        error = trailer_error(connection.trailers) if b"trailer" in headers else None
+        await self._sent(invocation, response, error)
 
     async def _sent(self, invocation: Invocation, response: Response, error: FunctionError | None) -> None:
         """End the response; only when the caller has it, it counts as sent and may be acknowledged."""

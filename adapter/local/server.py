@@ -20,6 +20,7 @@ from adapter.local.fronts.rest_api import REST_API, REST_API_STREAM
 from adapter.local.function import Function
 from adapter.local.invocation import Invocable, describe
 from adapter.local.log import Log
+from adapter.local.managed_instance import ManagedInstance
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
@@ -54,7 +55,7 @@ MAX_HEAD = 1024 * 1024
 class Server(uvicorn.Server):
     """uvicorn, with the signals left to us and an end that waits for nobody."""
 
-    def __init__(self, config: uvicorn.Config, function: Function) -> None:
+    def __init__(self, config: uvicorn.Config, function: Function | ManagedInstance) -> None:
         super().__init__(config)
         self._function = function
 
@@ -109,7 +110,8 @@ async def serve(
     for listener in listeners.values():
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     async with asyncio.TaskGroup() as tasks:
-        function = Function(configuration, log, tasks)
+        make = Function if configuration.concurrency is None else ManagedInstance
+        function = make(configuration, log, tasks)
         stopping = tasks.create_task(stop.wait())
         helpers: list[asyncio.Task[Any]] = [stopping]
         try:
@@ -162,7 +164,7 @@ def server_config(front: ASGI3Application) -> uvicorn.Config:
     )
 
 
-async def watch(function: Function, log: Log) -> None:
+async def watch(function: Function | ManagedInstance, log: Log) -> None:
     """Reload when a Python file under the app dir, or the env file, changes."""
     app_dir, env_file = function.configuration.app_dir, function.configuration.env_file
     python_files = watchfiles.PythonFilter()

@@ -30,6 +30,7 @@ from adapter.local.invocation import (
     Invocable,
     Invocation,
     Response,
+    UnavailableError,
     new_request_id,
     new_trace_id,
 )
@@ -167,6 +168,9 @@ class InvokeAPI:
             return
         try:
             await self._function.invoke(invocation)
+        except UnavailableError as error:
+            reason = {"errorType": "Runtime.Unavailable", "errorMessage": str(error)}
+            raise RefusedError(400, "Runtime.Unavailable", reason) from error
         except ConcurrencyLimitError as error:
             reason = {"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."}
             raise RefusedError(429, "TooManyRequestsException", reason) from error

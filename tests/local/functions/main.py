@@ -1,7 +1,9 @@
 """Handlers for the stock awslambdaric."""
 
 import asyncio
+import logging
 import os
+import socket
 import threading
 import time
 from typing import Any
@@ -83,3 +85,12 @@ def chatter(event: dict[str, Any], context: Any) -> str:
 
     threading.Thread(target=talk, daemon=True).start()
     return "said"
+
+
+def meet(event: dict[str, Any], context: Any) -> int:
+    """Wait for the test, at the gate whose port is the event's body."""
+    logging.error("met %s", event["body"])
+    with socket.create_connection(("127.0.0.1", int(event["body"]))) as gate:
+        gate.sendall(b"%d\n" % os.getpid())
+        gate.recv(1)
+    return os.getpid()

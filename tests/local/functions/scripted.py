@@ -1,4 +1,5 @@
-"""A runtime that does what each event's body tells it, with raw sockets: `python scripted.py`.
+"""A runtime that does what each event's body tells it, with raw sockets: `python scripted.py`. On a managed instance
+it has as many workers as that takes invocations, threads of one process.
 
 The body is a JSON list of steps, each a list of a method of `Invocation` and its arguments. What the variable
 `RUNTIME_INIT` names is done before the first GET /next: steps of `INIT`, each with its argument ("name=argument"),
@@ -238,4 +239,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    for _ in range(int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "1")) - 1):
+        threading.Thread(target=main).start()
     main()
