@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,37 @@ def test_the_log_in_the_readme_is_what_is_printed(served: tuple[int, Path]) -> N
         pattern = re.sub(r"\d+\\\.\d+", r"[0-9.]+", pattern)
         pattern = re.sub(r"(Billed\\ Duration:\\ |Used:\\ )\d+", r"\1[0-9]+", pattern)
         assert re.search(f"^{pattern}$", printed, re.MULTILINE), line
+
+
+def test_the_invoke_api_in_the_docs(tmp_path: Path) -> None:
+    """The README's handler in main.py, and what docs/local-lambda.md says to paste beside it."""
+    (handler,) = [code for param in snippets("python") if "streamify" in (code := str(param.values[0]))]
+    (console,) = [code for param in snippets("console") if "aws lambda invoke" in (code := str(param.values[0]))]
+    (tmp_path / "main.py").write_text(handler)
+    command = [sys.executable, "-m", "adapter.local", "main.handler", "--port", "0"]
+    environment = {
+        **os.environ,
+        **{"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"},
+        **{"AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent"},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None
+            (port,) = next(found for line in served.stdout if (found := re.findall(r"^Function URL: .*:(\d+)/", line)))
+            for block in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+                line, _, expected = block.partition("\n")
+                run = subprocess.run(
+                    ["bash", "-c", line.replace(":8000", f":{port}")],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                )
+                pattern = ".*".join(map(re.escape, expected.strip().split("…")))
+                assert re.fullmatch(pattern, run.stdout.strip(), re.DOTALL), run.stdout + run.stderr
+        finally:
+            served.send_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("code", snippets("sh") + snippets("console"))

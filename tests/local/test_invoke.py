@@ -409,6 +409,20 @@ async def test_an_event_is_no_invocation_with_a_streamed_response(client: Client
         await client.stream(OK, InvocationType="Event")
 
 
+async def test_a_managed_instance_without_an_idle_worker(gate: Gate) -> None:
+    async with local_lambda(concurrency=1) as url:
+        await url.terminal.until("^Function URL")
+        with boto_client(url) as client:
+            busy = asyncio.create_task(client.invoke(["gate", gate.port], OK))
+            _, go_on = await gate.reached()
+            with pytest.raises(botocore.exceptions.ClientError) as caught:
+                await client.invoke(OK)
+            assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+            assert caught.value.response["Error"]["Code"] == "Runtime.Unavailable"
+            go_on()
+            assert (await busy)["StatusCode"] == 200
+
+
 async def test_too_many_requests(gate: Gate) -> None:
     async with local_lambda(max_environments=1) as url:
         with boto_client(url) as client:
