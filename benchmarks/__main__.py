@@ -28,7 +28,7 @@ def main() -> None:
     rows = measures.cpu(starts=4 if quick else 12)
     if options.instructions:
         rows += measures.instructions()
-    rows += measures.cold_start(rounds=5 if quick else 15)
+    rows += measures.cold_start(rounds=5 if quick else 40)
     rows += measures.streamed(rounds=5 if quick else 15)
     rows += measures.first_byte(rounds=20 if quick else 100)
 
