@@ -10,6 +10,7 @@ from .exceptions import (
     LifespanFailure,
     RuntimeApiError,
     SeamError,
+    UnknownEventError,
 )
 
 __version__ = "0.1.0"
@@ -24,11 +25,15 @@ __all__ = [
     "RuntimeApiError",
     "SeamError",
     "StreamingAdapter",
+    "UnknownEventError",
+    "current_invocation",
+    "log_filter",
     "streamify",
 ]
 
 if TYPE_CHECKING:
     from .asgi import StreamingAdapter
+    from .current import current_invocation, log_filter
     from .handler import streamify
     from .stream import ResponseStream
 else:
@@ -40,6 +45,10 @@ else:
                 from .asgi import StreamingAdapter as value
             case "streamify":
                 from .handler import streamify as value
+            case "current_invocation":
+                from .current import current_invocation as value
+            case "log_filter":
+                from .current import log_filter as value
             case "ResponseStream":
                 from .stream import ResponseStream as value
             case _:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .current import enter, leave
 from .cycle import HTTPCycle
 from .environment import environment
 from .events import TEXT_MIME_TYPES, read_event
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, UnknownEventError
 from .lifespan import MODES, Lifespan
 from .response import SERVER_ERROR, Buffer
 from .stream import ResponseStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from mangum.types import LambdaConfig, LambdaHandler
 
     from .events import Request
@@ -41,6 +46,17 @@ class StreamingAdapter:
     - ``custom_handlers``: classes with mangum's handler interface, asked before the known triggers.
     - ``text_mime_types``: content types whose bodies a buffered reply carries as text, by part of their name.
     - ``exclude_headers``: headers of the app's that are not passed on.
+
+    And beyond Mangum's:
+
+    - ``stream``: the triggers whose front ends take a streamed reply, of "function-url", "rest-api" (a REST API with
+      ``responseTransferMode: STREAM``) and the names of custom handlers' classes. By default what the environment
+      variable ``ADAPTER_STREAM`` says, ``function-url,rest-api`` or the like, else function URLs. The event does not
+      tell: it has to be what the front end is configured to.
+    - ``event_handler``: ``(event, context)``, sync or async, for events that are no HTTP requests: SQS, S3, a schedule,
+      any JSON. What it returns is the invocation's result, what it raises an invocation error, with Lambda's retries.
+    - ``events_path``: a path of the app's that takes such events instead, as ``POST`` with the event as JSON; its JSON
+      reply is the result, a status of 400 or more an invocation error.
     """
 
     def __init__(
@@ -52,6 +68,9 @@ class StreamingAdapter:
         custom_handlers: Sequence[type[LambdaHandler]] | None = None,
         text_mime_types: Sequence[str] | None = None,
         exclude_headers: Sequence[str] | None = None,
+        stream: Collection[str] | None = None,
+        event_handler: Callable[[Any, Any], Any] | None = None,
+        events_path: str | None = None,
     ) -> None:
         if not callable(app):
             raise ConfigurationError(f"app must be an ASGI application, not {app!r}")
@@ -66,33 +85,66 @@ class StreamingAdapter:
             "text_mime_types": list(_sequence("text_mime_types", text_mime_types, str)) or list(TEXT_MIME_TYPES),
             "exclude_headers": [name.lower() for name in _sequence("exclude_headers", exclude_headers, str)],
         }
+        self._stream = _streamed(stream, [handler.__name__ for handler in self._custom_handlers])
+        if event_handler is not None and not callable(event_handler):
+            raise ConfigurationError(f"event_handler must be a function (event, context), not {event_handler!r}")
+        if events_path is not None and not (isinstance(events_path, str) and events_path.startswith("/")):
+            raise ConfigurationError(f"events_path must be a path like '/events', not {events_path!r}")
+        if event_handler is not None and events_path is not None:
+            raise ConfigurationError("event_handler and events_path are for the same events: give one of them")
+        self._event_handler = event_handler
+        self._events_path = events_path
         self._home = environment()
         self._lifespan = None if lifespan == "off" else Lifespan(app, lifespan)
         self._started = self._lifespan is None
         if self._home.api is not None:
             self._startup()
 
-    def __call__(self, event: LambdaEvent, context: Any) -> dict[str, Any]:
+    def __call__(self, event: LambdaEvent, context: Any) -> Any:
+        """Answer an event: under awslambdaric ``{"statusCode": N}``, the reply itself elsewhere."""
         self._startup()
-        request = read_event(event, context, self._config, self._custom_handlers)
-        request.scope["state"] = {} if self._lifespan is None else self._lifespan.state.copy()
-        return self._home.run(self._answer(request, context))
+        token = enter(context)
+        try:
+            try:
+                request = read_event(event, context, self._config, self._custom_handlers)
+            except UnknownEventError:
+                if self._event_handler is not None:
+                    return self._handle(self._event_handler, event, context)
+                if self._events_path is None:
+                    raise
+                from .event_sources import read_source
 
-    async def _answer(self, request: Request, context: Any) -> dict[str, Any]:
-        request_id = str(getattr(context, "aws_request_id", ""))
+                request = read_source(event, context, self._events_path)
+            request.scope["state"] = {} if self._lifespan is None else self._lifespan.state.copy()
+            return self._home.run(self._answer(request, context))
+        finally:
+            leave(token)
+
+    def _handle(self, handler: Callable[[Any, Any], Any], event: object, context: Any) -> Any:
+        """By a handler as Lambda knows them: a sync one is called where no event loop runs, as it would be there."""
+        result = handler(event, context)
+        return self._home.run(result) if asyncio.iscoroutine(result) else result
+
+    async def _answer(self, request: Request, context: Any) -> Any:
         bodiless = request.scope["method"] == "HEAD"
         invocation = self._home.invocation(context)
-        buffer = None
-        if invocation is not None and request.streams:
-            stream = await self._home.stream(invocation, bodiless=bodiless)
-        else:
+        if invocation is None:
             buffer = Buffer()
-            stream = ResponseStream(buffer, request_id, bodiless=bodiless)
+            request_id = str(getattr(context, "aws_request_id", ""))
+            await self._run(request, ResponseStream(buffer, request_id, bodiless=bodiless), request_id)
+            return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
+        if request.trigger in self._stream:
+            stream, reply = await self._home.stream(invocation, bodiless=bodiless), None
+        else:
+            stream, reply = self._home.buffered(invocation, request.reply, bodiless=bodiless)
+        await self._run(request, stream, invocation.request_id)
+        if reply is not None and reply.error is not None:
+            raise reply.error
+        return {"statusCode": stream.status}
+
+    async def _run(self, request: Request, stream: ResponseStream, request_id: str) -> None:
         cycle = HTTPCycle(request.scope, request.body, stream, request_id, self._config["exclude_headers"])
         await cycle.run(self.app)
-        if buffer is None:
-            return {"statusCode": stream.status}
-        return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
 
     def _startup(self) -> None:
         """Start the lifespan if it has not been: in the init phase on Lambda, with the first call elsewhere."""
@@ -102,6 +154,24 @@ class StreamingAdapter:
         self._started = True
         if self._home.api is None:
             atexit.register(self._home.run, self._lifespan.shutdown())
+
+
+STREAMING = ("function-url", "rest-api")
+"""Triggers whose front ends can be configured to take a streamed reply."""
+
+
+def _streamed(stream: Collection[str] | None, custom: list[str]) -> frozenset[str]:
+    """The triggers that are streamed to: as given, else as the environment says."""
+    where, value = "stream", stream
+    if value is None and (variable := os.environ.get("ADAPTER_STREAM")) is not None:
+        where, value = "ADAPTER_STREAM", [name for part in variable.split(",") if (name := part.strip())]
+    if value is None:
+        return frozenset({"function-url"})
+    if isinstance(value, str | bytes) or not all(name in (*STREAMING, *custom) for name in value):
+        raise ConfigurationError(
+            f"{where} must name triggers that can take a stream, of {', '.join((*STREAMING, *custom))}, not {value!r}"
+        )
+    return frozenset(value)
 
 
 def _sequence(name: str, value: Any, kind: type) -> Sequence[Any]:

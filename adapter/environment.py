@@ -14,9 +14,11 @@ from .runtime_api import RuntimeApi
 from .stream import ResponseStream
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any, TypeVar
 
+    from .buffered import BufferedReply
+    from .response import Head
     from .ric import Invocation
 
     T = TypeVar("T")
@@ -49,6 +51,20 @@ class Environment:
         stream = ResponseStream(post, invocation.request_id, bodiless=bodiless)
         post.lost = stream.lose
         return stream
+
+    def buffered(
+        self, invocation: Invocation, reply: Callable[[Head, bytes], Any], *, bodiless: bool = False
+    ) -> tuple[ResponseStream, BufferedReply]:
+        """The stream on which this invocation is answered in one piece, and the sink in which it is kept till then."""
+        from .buffered import BufferedReply
+
+        if self.api is None:
+            raise RuntimeApiError("there is no Runtime API outside Lambda")
+        post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
+        sink = BufferedReply(post, reply)
+        stream = ResponseStream(sink, invocation.request_id, bodiless=bodiless)
+        post.lost = stream.lose
+        return stream, sink
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` to its end on the environment's loop."""

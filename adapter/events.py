@@ -13,7 +13,7 @@ import string
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .exceptions import EventError
+from .exceptions import EventError, UnknownEventError
 from .response import Head
 
 if TYPE_CHECKING:
@@ -44,18 +44,16 @@ _ADDRESS = string.hexdigits + ":."
 class Request:
     """One event, read: what the app is called with, and how its trigger wants the reply.
 
-    ``streams`` tells whether the trigger's front end takes a streamed reply;
-    ``reply`` makes the dict that it takes otherwise.
+    ``trigger`` is its name; ``reply`` makes what its front end takes in place
+    of a streamed reply: a dict of status, headers and body.
     """
 
-    __slots__ = ("body", "reply", "scope", "streams")
+    __slots__ = ("body", "reply", "scope", "trigger")
 
-    def __init__(
-        self, scope: Scope, body: bytes, streams: bool, reply: Callable[[Head, bytes], dict[str, Any]]
-    ) -> None:
+    def __init__(self, scope: Scope, body: bytes, trigger: str, reply: Callable[[Head, bytes], Any]) -> None:
         self.scope = scope
         self.body = body
-        self.streams = streams
+        self.trigger = trigger
         self.reply = reply
 
 
@@ -64,7 +62,7 @@ def read_event(
 ) -> Request:
     """The request in ``event``; `EventError` if it is malformed, or no trigger's."""
     if not isinstance(event, dict):
-        raise EventError(f"an event from HTTP is a JSON object, not {_quoted(event)}")
+        raise _unknown(event)
     trigger: type[LambdaHandler]
     try:
         for trigger in _triggers(event, custom_handlers):
@@ -73,10 +71,7 @@ def read_event(
                 scope, body = handler.scope, handler.body
                 break
         else:
-            raise EventError(
-                f"no trigger is known that sends an event like this, with the keys {sorted(event)!a}; "
-                "function URLs, API Gateway, ALB and Lambda@Edge are known, and custom_handlers can add others"
-            )
+            raise _unknown(event)
     except EventError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exception:
@@ -91,7 +86,16 @@ def read_event(
         headers = [[name.encode("latin-1"), value.encode("latin-1")] for name, value in head.headers]
         return handler({"status": head.status, "headers": headers, "body": body})
 
-    return Request(scope, body, isinstance(handler, FunctionURL), reply)
+    return Request(scope, body, "function-url" if isinstance(handler, FunctionURL) else trigger.__name__, reply)
+
+
+def _unknown(event: object) -> UnknownEventError:
+    from .event_sources import describe
+
+    return UnknownEventError(
+        f"no trigger is known that sends {describe(event)}; function URLs, API Gateway, ALB and Lambda@Edge are known; "
+        "custom_handlers can add others, and event_handler or events_path takes events that are no HTTP requests"
+    )
 
 
 def _triggers(event: LambdaEvent, custom: Sequence[type[LambdaHandler]]) -> Sequence[type[LambdaHandler]]:

@@ -2,7 +2,8 @@
 
 AdapterError
 ├── ConfigurationError   the caller's: a constructor argument is not one of the choices
-├── EventError           the event's: it is malformed, or no trigger knows it; fails that invocation alone
+├── EventError           the event's: it is malformed; fails that invocation alone
+│   └── UnknownEventError    it is no HTTP request, and nothing was said to take it
 ├── AppError             the application's: it broke the ASGI contract, or wrote to a closed stream
 ├── LifespanFailure      the application's: its lifespan startup failed; an init error
 ├── RuntimeApiError      the platform's: the Runtime API cannot be reached, or answered what it never should
@@ -20,6 +21,10 @@ class ConfigurationError(AdapterError, ValueError):
 
 class EventError(AdapterError, ValueError):
     """The event cannot be read as a request; the message says which field is wrong."""
+
+
+class UnknownEventError(EventError):
+    """No trigger is known that sends an event like this; the message says what came in."""
 
 
 class AppError(AdapterError, RuntimeError):

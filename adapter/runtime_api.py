@@ -96,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class Post:
-    """One streamed ``POST /runtime/invocation/{id}/response``: the sink of a response.
+    """One ``POST /runtime/invocation/{id}/response``: the sink of a streamed response, or, by `whole`, a buffered one.
 
     The Runtime API answers 202 once it has passed on the whole response, and
     earlier only to refuse it (400, 403, 410, 413): then, and when the connection
@@ -118,6 +118,10 @@ class Post:
         self._unsent: list[bytes] = []
         self._ended = False
 
+    @property
+    def request_id(self) -> str:
+        return self._head[0]
+
     async def connect(self) -> None:
         """Have a connection; nothing is sent yet. `RuntimeApiError` if there is none to be had."""
         self._connection = self._api.kept or await self._api.connect()
@@ -128,6 +132,12 @@ class Post:
         self._unsent.append(wire.streamed_post(self._api.address, content_type, *self._head))
         if head is not None:
             self._unsent += [*wire.chunk(head.prelude()), *wire.chunk(DELIMITER)]
+
+    def whole(self, payload: bytes) -> None:
+        """Take a buffered response, JSON, in place of all the others."""
+        self._settled.clear()
+        self._ended = True
+        self._unsent += [wire.buffered_post(self._api.address, *self._head, len(payload)), payload]
 
     def data(self, body: bytes, *, more: bool) -> None:
         if more:

@@ -1,7 +1,7 @@
-"""The Runtime API's HTTP/1.1, without I/O: bytes of one streamed POST out, bytes of its reply in.
+"""The Runtime API's HTTP/1.1, without I/O: bytes of one POST out, bytes of its reply in.
 
-The request is the streaming form of ``/runtime/invocation/{id}/response``:
-chunked, its error trailers declared up front, since whether there is an error
+A buffered response has a length. The streaming form of
+``/runtime/invocation/{id}/response`` is chunked, its error trailers declared up front, since whether there is an error
 is not known when the head is sent.
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 """
@@ -34,15 +34,26 @@ def streamed_post(host: str, content_type: str, request_id: str, invocation_id: 
     ``invocation_id`` is the ``Lambda-Runtime-Invocation-Id`` that came with the
     event, echoed as it came; None leaves the header out.
     """
+    framing = (
+        "Lambda-Runtime-Function-Response-Mode: streaming\r\n"
+        "Transfer-Encoding: chunked\r\n"
+        f"Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\n"
+    )
+    return _post(host, content_type, request_id, invocation_id, framing)
+
+
+def buffered_post(host: str, request_id: str, invocation_id: str | None, length: int) -> bytes:
+    """The head of a response in one piece: ``length`` bytes of JSON are to follow it."""
+    return _post(host, "application/json", request_id, invocation_id, f"Content-Length: {length}\r\n")
+
+
+def _post(host: str, content_type: str, request_id: str, invocation_id: str | None, framing: str) -> bytes:
     echo = f"{INVOCATION_ID}: {invocation_id}\r\n" if invocation_id else ""
     return (
         f"POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\n"
         f"Host: {host}\r\n"
         f"Content-Type: {content_type}\r\n"
-        "Lambda-Runtime-Function-Response-Mode: streaming\r\n"
-        "Transfer-Encoding: chunked\r\n"
-        f"Trailer: {ERROR_TYPE}, {ERROR_BODY}\r\n"
-        f"{echo}\r\n"
+        f"{framing}{echo}\r\n"
     ).encode("latin-1")
 
 

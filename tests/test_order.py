@@ -49,15 +49,6 @@ async def test_a_compressed_stream_closes_before_its_background() -> None:
     assert [event for event in invoked.events if event != "chunk"] == ["open", "prelude", "close", *ASYNC]
 
 
-async def test_other_triggers_are_answered_as_by_mangum() -> None:
-    event = function_url("/async")
-    event["requestContext"]["domainName"] = "abc.execute-api.us-east-1.amazonaws.com"
-    async with function("background.handler") as running:
-        invoked = await running.api.run(event)
-    assert invoked.events == ["background", "background-done", "response", "next"]
-    assert invoked.result is not None and b'"statusCode": 200' in invoked.result
-
-
 async def test_background_waits_for_the_202() -> None:
     async with function("background.handler") as running:
         running.api.gate.clear()

@@ -4,13 +4,14 @@ Run it with `uvicorn main:app`, or as a function behind a function URL with `pyt
 """
 
 import asyncio
+import json
 import os
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Query, Request, Response
@@ -150,7 +151,27 @@ def read_report(report_id: str, store: Store) -> Report:
     return report
 
 
+# -- events that are no HTTP requests: SQS messages order reports, and so does whoever invokes the function directly
+
+
+def on_event(event: Any, context: Any) -> dict[str, Any]:
+    store = open_reports()
+    if not isinstance(event, dict) or "Records" not in event:
+        report = store.add()
+        store.finish(report.id, "Ordered by a direct invocation.")
+        return {"report": report.id}
+    failures = []
+    for record in event["Records"]:
+        try:
+            store.finish(store.add().id, f"Ordered by the message {json.loads(record['body'])['title']!r}.")
+        except (KeyError, TypeError, ValueError) as error:
+            print(f"message {record.get('messageId')}: {error!r}")
+            failures.append({"itemIdentifier": record.get("messageId")})
+    # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
+    return {"batchItemFailures": failures}
+
+
 if os.environ.get("SLACK_DEMO") == "1":
     app.include_router(slack_demo.router)
 
-handler = StreamingAdapter(app)
+handler = StreamingAdapter(app, event_handler=on_event)

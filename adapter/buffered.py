@@ -1,0 +1,58 @@
+"""A reply in one piece, posted as soon as it is complete: the caller has it while background work is still to come."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from .log import logger
+from .response import SERVER_ERROR, SERVER_ERROR_BODY, Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .response import Failure, Head
+    from .runtime_api import Post
+
+MAX_REPLY = 6 * 1024 * 1024 + 100
+"""Bytes of JSON. 6 MB by https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; AWS's own Runtime API
+server says 6,291,556."""
+
+
+class BufferedReply(Buffer):
+    """A sink that makes ``reply`` of the response when it is complete, and posts it.
+
+    ``reply`` has the front end's form: a dict of status, headers and body. What it raises fails the invocation, and is
+    kept in ``error``: nothing has been posted then.
+    """
+
+    __slots__ = ("_post", "_reply", "error")
+
+    def __init__(self, post: Post, reply: Callable[[Head, bytes], Any]) -> None:
+        super().__init__()
+        self._post = post
+        self._reply = reply
+        self.error: Exception | None = None
+
+    def end(self, failure: Failure | None) -> None:
+        super().end(failure)
+        try:
+            payload = json.dumps(self._reply(self.head or SERVER_ERROR, bytes(self.body))).encode()
+            if len(payload) > MAX_REPLY:
+                logger.error(
+                    "The response to RequestId %s has %d bytes as JSON, and one that is not streamed can have %d: "
+                    "its caller gets a 500. A function URL with InvokeMode RESPONSE_STREAM, or a REST API with "
+                    "responseTransferMode STREAM, takes larger ones",
+                    ascii(self._post.request_id),
+                    len(payload),
+                    MAX_REPLY,
+                )
+                payload = json.dumps(self._reply(SERVER_ERROR, SERVER_ERROR_BODY)).encode()
+        except Exception as exception:
+            self.error = exception
+        else:
+            self._post.whole(payload)
+
+    async def settle(self) -> None:
+        await self._post.settle()

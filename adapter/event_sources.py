@@ -1,0 +1,80 @@
+"""Events that are no HTTP request: what they are called, and the request to the app that stands for one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from .events import ASGI, Request
+from .exceptions import AppError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .response import Head
+
+
+def describe(event: object) -> str:
+    """What came in, for a message: the service that sends such events if it can be told, and the event's keys.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-services.html
+    """
+    if not isinstance(event, dict):
+        return f"a direct invocation with {_short(event)}"
+    records = event.get("Records")
+    if isinstance(records, list) and records and isinstance(records[0], dict):
+        # SNS writes it with a capital.
+        source = records[0].get("eventSource") or records[0].get("EventSource")
+        if isinstance(source, str):
+            return f"{len(records)} record(s) of {_short(source)}"
+    if "detail-type" in event:
+        return f"an EventBridge event, {_short(event['detail-type'])} from {_short(event.get('source'))}"
+    return f"an event with the keys {_short(sorted(map(str, event)))}"
+
+
+def read_source(event: Any, context: Any, path: str) -> Request:
+    """The event as ``POST path`` with the event as JSON, the Lambda Web Adapter's convention; the app's JSON reply is
+    the invocation's result (https://github.com/awslabs/aws-lambda-web-adapter, "Non-HTTP Event Triggers").
+
+    With a status of 400 or more the invocation fails, so that the event is tried again, or goes to the dead-letter
+    queue: also with a 404 or a 422, since an app that has no such route, or cannot read the event, has not handled it.
+    """
+    body = json.dumps(event).encode()
+
+    def reply(head: Head, content: bytes) -> Any:
+        if head.status >= 400:
+            text = ascii(content[:500].decode("utf-8", "replace"))
+            raise AppError(f"POST {path} has answered {describe(event)} with status {head.status}: {text}")
+        try:
+            return json.loads(content) if content else None
+        except ValueError:
+            raise AppError(f"POST {path} has answered {describe(event)} with what is not JSON") from None
+
+    scope = {
+        "type": "http",
+        "asgi": ASGI.copy(),
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [
+            [b"host", b"localhost"],
+            [b"content-type", b"application/json"],
+            [b"content-length", str(len(body)).encode()],
+        ],
+        "client": None,
+        "server": ("localhost", 80),
+        "extensions": {},
+        "aws.event": event,
+        "aws.context": context,
+    }
+    return Request(scope, body, "event", reply)
+
+
+def _short(value: object) -> str:
+    """Short, and ASCII, which every log and the Runtime API can take."""
+    text = ascii(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

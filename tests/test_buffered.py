@@ -1,0 +1,158 @@
+"""Replies in one piece are posted when they are complete, and background work runs after them."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from adapter import ConfigurationError, StreamingAdapter
+from adapter.buffered import MAX_REPLY
+
+from .events import function_url
+from .runtime_api import function
+
+ASYNC = ["background", "background-done", "next"]
+
+
+def http_api(path: str) -> dict[str, Any]:
+    event = function_url(path)
+    event["requestContext"]["domainName"] = "abc.execute-api.us-east-1.amazonaws.com"
+    return event
+
+
+def rest_api(path: str) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html"""
+    return {
+        "resource": "/{proxy+}",
+        "path": path,
+        "httpMethod": "GET",
+        "headers": {"Host": "abc.execute-api.us-east-1.amazonaws.com"},
+        "multiValueHeaders": {"Host": ["abc.execute-api.us-east-1.amazonaws.com"]},
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "requestContext": {
+            "resourcePath": "/{proxy+}",
+            "path": path,
+            "stage": "prod",
+            "identity": {"sourceIp": "203.0.113.7"},
+        },
+        "body": None,
+        "isBase64Encoded": False,
+    }
+
+
+def load_balancer(path: str) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html"""
+    return {
+        "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:us-east-2:123456789012:x"}},
+        "httpMethod": "GET",
+        "path": path,
+        "queryStringParameters": {},
+        "headers": {"host": "lambda-alb-123578498.us-east-2.elb.amazonaws.com", "x-forwarded-for": "203.0.113.7"},
+        "body": "",
+        "isBase64Encoded": False,
+    }
+
+
+TRIGGERS = [http_api, rest_api, load_balancer]
+
+
+@pytest.mark.parametrize("middleware", ["", "all"])
+async def test_background_runs_after_the_reply(middleware: str) -> None:
+    async with function("background.handler", env={"MIDDLEWARE": middleware}) as running:
+        for trigger in TRIGGERS:
+            for path, work in (
+                ("/async", ASYNC),
+                ("/sync", ["background", "next"]),
+                ("/stream", ASYNC),
+                ("/plain/json", ["background", "background-done", "second", "next"]),
+            ):
+                invoked = await running.api.run(trigger(path))
+                assert invoked.events == ["response", *work], path
+                assert invoked.result is not None and json.loads(invoked.result)["statusCode"] == 200
+                assert invoked.head[b"content-type"] == b"application/json"
+                assert invoked.head[b"lambda-runtime-invocation-id"].decode() == invoked.invocation_id
+        streamed = await running.api.run(function_url("/async"))  # one function serves them all
+        assert streamed.events == ["open", "prelude", "chunk", "close", *ASYNC]
+    assert not [event for event in running.api.log if event.startswith(("refused", "broken"))]
+
+
+async def test_background_waits_for_the_202() -> None:
+    async with function("background.handler") as running:
+        running.api.gate.clear()
+        invoked = await running.api.invoke(http_api("/async"))
+        while "response" not in invoked.events:
+            await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(invoked.finished.wait(), 0.3)
+        assert invoked.events == ["response"]
+        running.api.gate.set()
+        await invoked.finished.wait()
+        assert invoked.events == ["response", *ASYNC]
+
+
+async def test_front_ends_that_are_said_to_stream() -> None:
+    async with function("background.handler", env={"ADAPTER_STREAM": "rest-api"}) as running:
+        assert (await running.api.run(rest_api("/async"))).events == ["open", "prelude", "chunk", "close", *ASYNC]
+        assert (await running.api.run(function_url("/async"))).events == ["response", *ASYNC]
+    async with function("background.handler", env={"ADAPTER_STREAM": ""}) as running:
+        assert (await running.api.run(function_url("/async"))).events == ["response", *ASYNC]
+
+
+async def test_a_reply_that_is_too_large() -> None:
+    async with function("oversize.handler") as running:
+        fits = await running.api.run(http_api("/text/6291400"))
+        assert fits.result is not None and json.loads(fits.result)["statusCode"] == 200
+        for path in (f"/text/{MAX_REPLY}", "/binary/4800000", "/stream/7000000"):
+            invoked = await running.api.run(http_api(path))
+            assert invoked.result is not None and json.loads(invoked.result)["statusCode"] == 500
+            assert invoked.events == ["response", "background", "next"]
+        assert (await running.api.run(function_url("/text/7000000"))).prelude["statusCode"] == 200
+    assert running.output.count("bytes as JSON, and one that is not streamed can have 6291556") == 3
+
+
+async def test_a_reply_that_is_refused_is_logged_and_its_background_runs() -> None:
+    async with function("background.handler") as running:
+        running.api.refuse_with = 413
+        invoked = await running.api.run(http_api("/async"))
+        assert invoked.events == ["refused 413", *ASYNC]
+        assert (await running.api.run(http_api("/async"))).events == ["response", *ASYNC]
+    assert f"The response to RequestId '{invoked.request_id}' did not get through" in running.output
+
+
+async def test_an_app_that_fails() -> None:
+    """Nobody has seen a part of the reply: until it is complete, a failure makes it a 500."""
+    async with function("faults.handler") as running:
+        for path in ("/before", "/held", "/open", "/mid", "/cancelled", "/nothing", "/incomplete"):
+            invoked = await running.api.run(http_api(path))
+            assert invoked.result is not None
+            reply = json.loads(invoked.result)
+            assert (reply["statusCode"], reply["body"]) == (500, "Internal Server Error"), path
+            assert invoked.events == ["response", "next"]
+        invoked = await running.api.run(http_api("/after"))
+        assert invoked.result is not None and json.loads(invoked.result)["body"] == "whole"
+        assert invoked.events == ["response", "working", "next"]
+    assert "its caller already had the whole response, status 200" in running.output
+
+
+async def test_a_custom_handler_whose_reply_fails_is_an_invocation_error() -> None:
+    async with function("oversize.custom") as running:
+        invoked = await running.api.run({"custom": "/text/1"})
+        assert invoked.error is not None and json.loads(invoked.error)["errorMessage"] == "no form for this"
+        assert invoked.events == ["background", "error", "next"]
+    async with function("oversize.streamed") as running:
+        assert (await running.api.run({"custom": "/text/1"})).events[:2] == ["open", "prelude"]
+
+
+@pytest.mark.parametrize("stream", ["function-url", ["http-api"], ["alb", "function-url"]])
+def test_what_cannot_stream_is_refused(stream: Any) -> None:
+    with pytest.raises(ConfigurationError, match="stream must name triggers that can take a stream"):
+        StreamingAdapter(lambda scope, receive, send: None, stream=stream)  # type: ignore[arg-type, return-value]
+
+
+def test_what_the_environment_says_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTER_STREAM", "function-url, alb")
+    with pytest.raises(ConfigurationError, match="ADAPTER_STREAM must name triggers that can take a stream"):
+        StreamingAdapter(lambda scope, receive, send: None)  # type: ignore[arg-type, return-value]
+    StreamingAdapter(lambda scope, receive, send: None, stream=(), lifespan="off")  # type: ignore[arg-type, return-value]
