@@ -5,7 +5,8 @@
     asynchronous.py  events whose callers do not wait, and what is tried again
     function.py      one function: its execution environments, and which of them takes an invocation
     environment.py   one execution environment: init, invocation after invocation, end
-    runtime_api.py   the Runtime API that an environment's process talks to; extensions.py: the Extensions API beside it
+    runtime_api.py   the Runtime API that an environment's process talks to; listener.py: its port; extensions.py: the
+                     Extensions API beside it
     process.py       that process and its output
 
     managed_instance.py, managed_environment.py, managed_runtime_api.py, log_socket.py

@@ -9,6 +9,7 @@ import h11
 
 from adapter.local.connection import Connection, Headers, TruncatedError
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
+from adapter.local.listener import Listener, member
 from adapter.local.log import Log
 from adapter.local.runtime_api import (
     PREFIX,
@@ -18,7 +19,6 @@ from adapter.local.runtime_api import (
     error_payload,
     error_type,
     header_value,
-    member,
     too_large,
     trailer_error,
 )
@@ -95,7 +95,7 @@ class Slot:
         self.given: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
 
 
-class ManagedRuntimeAPI:
+class ManagedRuntimeAPI(Listener):
     """The Runtime API of a managed instance's environment, on a port of its own: that of `RuntimeAPI` for several
     invocations at a time (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-runtimes.html).
 
@@ -106,7 +106,7 @@ class ManagedRuntimeAPI:
     """
 
     def __init__(self, log: Log) -> None:
-        self.address = ""
+        super().__init__()
         self.initialised = asyncio.Event()
         self.init_error: FunctionError | None = None
         self.idle: asyncio.Queue[Slot] = asyncio.Queue()
@@ -115,30 +115,6 @@ class ManagedRuntimeAPI:
         self._init_failed = False
         self._running: dict[str, Attempt] = {}
         self._timed_out: OrderedDict[str, None] = OrderedDict()
-        self._connections: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()
-        self.address = f"{host}:{port}"
-
-    async def close(self) -> None:
-        """Close every connection, whatever it is in the middle of."""
-        if self._server is not None:
-            self._server.close()
-        connections = set(self._connections)
-        for connection in connections:
-            connection.cancel()
-        if connections:
-            await asyncio.wait(connections)
-
-    async def drain(self, limit: float) -> None:
-        """Pass on what a process that has gone had sent; returns when all is out, or after `limit` seconds."""
-        posts = self._connections - self._waiting
-        if posts:
-            await asyncio.wait(posts, timeout=limit)
 
     def running(self, request_id: str) -> Invocation | None:
         attempt = self._running.get(request_id)
@@ -174,25 +150,7 @@ class ManagedRuntimeAPI:
         attempt.invocation.fail(error)
         self._end(attempt, error)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with member(self._connections):
-            try:
-                connection = Connection(reader, writer)
-                while (request := await connection.request()) is not None:
-                    await self._dispatch(connection, request)
-                    if not await connection.finish():
-                        break
-            except ConnectionError:
-                # The runtime went away before it had its answer, or is to have none.
-                pass
-            except asyncio.CancelledError:
-                # By close(), which waits, or with the slot of a worker that has gone; asyncio's own callback would
-                # report it as an error.
-                pass
-            finally:
-                writer.close()
-
-    async def _dispatch(self, connection: Connection, request: h11.Request) -> None:
+    async def dispatch(self, connection: Connection, request: h11.Request) -> None:
         method, headers = request.method, dict(request.headers)
         path = request.target.decode("ascii").partition("?")[0]
         post = INVOCATION_PATH.fullmatch(path)
@@ -226,7 +184,7 @@ class ManagedRuntimeAPI:
         self.idle.put_nowait(slot)
         self.slots += 1
         self.initialised.set()
-        with member(self._waiting):
+        with member(self.waiting):
             attempt = await slot.given
         invocation = attempt.invocation
         headers = {

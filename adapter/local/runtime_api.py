@@ -3,13 +3,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import json
 import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
 
 import h11
 
@@ -17,6 +15,7 @@ from adapter.local.configuration import Configuration
 from adapter.local.connection import Connection, Headers, TruncatedError
 from adapter.local.extensions import ExtensionError, Extensions
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
+from adapter.local.listener import Listener, member
 from adapter.local.log import Log
 from adapter.local.states import Message, State, TransitionError, transition
 
@@ -44,7 +43,7 @@ class Oversize(Refusal):
         super().__init__(413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({limit} bytes).")
 
 
-class RuntimeAPI:
+class RuntimeAPI(Listener):
     """The Runtime API of one execution environment, on a port of its own
     (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 
@@ -55,7 +54,7 @@ class RuntimeAPI:
     """
 
     def __init__(self, configuration: Configuration, log: Log) -> None:
-        self.address = ""
+        super().__init__()
         self.state = State.STARTED
         self.changed = asyncio.Event()
         self.changed_at = 0.0  # time.perf_counter() of the last change
@@ -67,32 +66,8 @@ class RuntimeAPI:
         self._nexts: deque[asyncio.Future[Invocation]] = deque()
         # Held while a response is passed on: a second post waits for its end, and is refused then.
         self._posting = asyncio.Lock()
-        self._connections: set[asyncio.Task[None]] = set()
-        # Of the connections: those in a GET /next, and those in a POST that answers an invocation.
-        self._waiting: set[asyncio.Task[None]] = set()
+        # Of the connections, those in a POST that answers an invocation.
         self._posts: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()
-        self.address = f"{host}:{port}"
-
-    async def close(self) -> None:
-        """Close every connection, whatever it is in the middle of."""
-        if self._server is not None:
-            self._server.close()
-        connections = set(self._connections)
-        for connection in connections:
-            connection.cancel()
-        if connections:
-            await asyncio.wait(connections)
-
-    async def drain(self, limit: float) -> None:
-        """Pass on what a process that has gone had sent; returns when all is out, or after `limit` seconds."""
-        posts = self._connections - self._waiting
-        if posts:
-            await asyncio.wait(posts, timeout=max(limit, 0))
 
     @property
     def ready(self) -> bool:
@@ -128,24 +103,7 @@ class RuntimeAPI:
             self.changed_at = time.perf_counter()
             self.changed.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with member(self._connections):
-            try:
-                connection = Connection(reader, writer)
-                while (request := await connection.request()) is not None:
-                    await self._dispatch(connection, request)
-                    if not await connection.finish():
-                        break
-            except ConnectionError:
-                # The runtime went away before it had its answer. Its process says why, when it ends.
-                pass
-            except asyncio.CancelledError:
-                # Only cut_off() and close() cancel; asyncio's own callback would report it as an error.
-                pass
-            finally:
-                writer.close()
-
-    async def _dispatch(self, connection: Connection, request: h11.Request) -> None:
+    async def dispatch(self, connection: Connection, request: h11.Request) -> None:
         method, headers = request.method, dict(request.headers)
         path = request.target.decode("ascii").partition("?")[0]
         post = INVOCATION_PATH.fullmatch(path)
@@ -188,7 +146,7 @@ class RuntimeAPI:
         invocation = self._invocation  # Again, while it runs.
         if invocation is None:
             self._nexts.append(asyncio.get_running_loop().create_future())
-            with member(self._waiting):
+            with member(self.waiting):
                 invocation = await self._nexts[-1]
         headers = {
             "Content-Type": "application/json",
@@ -211,7 +169,7 @@ class RuntimeAPI:
         identifier = headers.get(b"lambda-extension-identifier", b"").decode("latin-1")
         event = self.extensions.next(identifier)
         self._change()
-        with member(self._waiting):
+        with member(self.waiting):
             await event
         fields = {"Content-Type": "application/json", "Lambda-Extension-Event-Identifier": str(uuid.uuid4())}
         await connection.reply(200, event.result(), fields)
@@ -306,19 +264,6 @@ class RuntimeAPI:
         if self.state is State.STARTED:
             self.init_error = error
         self._receive(Message.INIT_ERROR)
-
-
-@contextlib.contextmanager
-def member(tasks: set[asyncio.Task[None]]) -> Iterator[None]:
-    """The connection's task is one of these, for now."""
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("a connection is served by a task")
-    tasks.add(task)
-    try:
-        yield
-    finally:
-        tasks.discard(task)
 
 
 def content_type(headers: Headers) -> str | None:

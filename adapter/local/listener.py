@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import h11
+
+from adapter.local.connection import Connection
+
+
+class Listener(ABC):
+    """A port of its own on 127.0.0.1, with a task for each connection: what the two kinds of Runtime API share.
+
+    `waiting` are those connections whose request waits for an event, and not for bytes.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""  # host:port, once it is started
+        self.waiting: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    @abstractmethod
+    async def dispatch(self, connection: Connection, request: h11.Request) -> None:
+        """Answer one request."""
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+
+    async def close(self) -> None:
+        """Close every connection, whatever it is in the middle of."""
+        if self._server is not None:
+            self._server.close()
+        connections = set(self._connections)
+        for connection in connections:
+            connection.cancel()
+        if connections:
+            await asyncio.wait(connections)
+
+    async def drain(self, limit: float) -> None:
+        """Pass on what a process that has gone had sent; returns when all is out, or after `limit` seconds."""
+        posts = self._connections - self.waiting
+        if posts:
+            await asyncio.wait(posts, timeout=max(limit, 0))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with member(self._connections):
+            try:
+                connection = Connection(reader, writer)
+                while (request := await connection.request()) is not None:
+                    await self.dispatch(connection, request)
+                    if not await connection.finish():
+                        break
+            except ConnectionError:
+                # The runtime went away before it had its answer, or is to have none.
+                pass
+            except asyncio.CancelledError:
+                # Only we cancel, and whoever does knows why; asyncio's own callback would report it as an error.
+                pass
+            finally:
+                writer.close()
+
+
+@contextlib.contextmanager
+def member(tasks: set[asyncio.Task[None]]) -> Iterator[None]:
+    """The connection's task is one of these, for now."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a connection is served by a task")
+    tasks.add(task)
+    try:
+        yield
+    finally:
+        tasks.discard(task)
