@@ -20,13 +20,22 @@ class CurrentInvocation:
     https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
     """
 
-    __slots__ = ("context", "request_id", "tenant_id", "trace_id")
+    __slots__ = ("context",)
 
     def __init__(self, context: Any) -> None:
         self.context = context
-        self.request_id = str(getattr(context, "aws_request_id", None) or "")
-        self.tenant_id = str(getattr(context, "tenant_id", None) or "")
-        self.trace_id = os.environ.get("_X_AMZN_TRACE_ID", "")
+
+    @property
+    def request_id(self) -> str:
+        return str(getattr(self.context, "aws_request_id", None) or "")
+
+    @property
+    def tenant_id(self) -> str:
+        return str(getattr(self.context, "tenant_id", None) or "")
+
+    @property
+    def trace_id(self) -> str:
+        return os.environ.get("_X_AMZN_TRACE_ID", "")  # which awslambdaric sets for each invocation
 
     def __repr__(self) -> str:
         return f"<CurrentInvocation {self.request_id!a}>"
