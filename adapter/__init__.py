@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdapterError",
     "AppError",
+    "BlockingResponseStream",
     "ConfigurationError",
     "EventError",
     "LifespanFailure",
@@ -29,6 +30,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .asgi import StreamingAdapter
+    from .blocking import BlockingResponseStream
     from .handler import streamify
     from .stream import ResponseStream
 else:
@@ -40,6 +42,8 @@ else:
                 from .asgi import StreamingAdapter as value
             case "streamify":
                 from .handler import streamify as value
+            case "BlockingResponseStream":
+                from .blocking import BlockingResponseStream as value
             case "ResponseStream":
                 from .stream import ResponseStream as value
             case _:
