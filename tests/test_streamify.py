@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -192,9 +194,10 @@ async def test_a_value_after_the_response_has_begun_is_a_warning(handler: str) -
     assert running.output.count("[WARNING]") == running.output.count(message) == 2
 
 
+@pytest.mark.parametrize("handler", ["cancelled", "cancelled_function"])
 @pytest.mark.parametrize(("at", "events"), [("before", ["error", "next"]), ("mid", ["open", "chunk", "close", "next"])])
-async def test_a_cancelled_handler_does_not_end_the_process(at: str, events: list[str]) -> None:
-    invoked, running = await run("cancelled", {"at": at})
+async def test_a_cancelled_handler_does_not_end_the_process(handler: str, at: str, events: list[str]) -> None:
+    invoked, running = await run(handler, {"at": at})
     assert invoked.events == events
     assert not invoked.trailers or invoked.failure[0] == "Function.CancelledError"
     assert running.output.count("[ERROR] AppError: the handler was cancelled") == 2
@@ -548,6 +551,12 @@ async def test_a_handler_cannot_be_called_where_a_loop_is_running() -> None:
 
     with pytest.raises(RuntimeError, match="cannot be called where an event loop is running"):
         handler({}, None)
+
+
+def test_type_checkers_tell_right_handlers_from_wrong_ones() -> None:
+    command = [sys.executable, "-m", "mypy", "tests/streamify_types.py"]
+    checked = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert checked.stdout == "Success: no issues found in 1 source file\n", checked.stdout + checked.stderr
 
 
 def test_every_exception_is_an_adapter_error() -> None:

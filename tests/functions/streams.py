@@ -329,6 +329,13 @@ async def cancelled(event: Any, response_stream: ResponseStream, context: Any) -
 
 
 @streamify
+def cancelled_function(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    if event["at"] == "mid":
+        response_stream.write("part")
+    raise asyncio.CancelledError
+
+
+@streamify
 def cancelled_in_thread(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
     """Somebody cancels all that is on the loop, while a thread waits for it."""
 
