@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdapterError",
     "AppError",
+    "BlockingResponseStream",
     "ConfigurationError",
     "EventError",
     "LifespanFailure",
@@ -33,6 +34,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .asgi import StreamingAdapter
+    from .blocking import BlockingResponseStream
     from .current import current_invocation, log_filter
     from .handler import streamify
     from .stream import ResponseStream
@@ -45,6 +47,8 @@ else:
                 from .asgi import StreamingAdapter as value
             case "streamify":
                 from .handler import streamify as value
+            case "BlockingResponseStream":
+                from .blocking import BlockingResponseStream as value
             case "current_invocation":
                 from .current import current_invocation as value
             case "log_filter":

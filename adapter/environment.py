@@ -70,9 +70,10 @@ class Environment:
         """Run ``work`` to its end on the environment's loop."""
         try:
             asyncio.get_running_loop()
+            is_running = True
         except RuntimeError:
-            pass
-        else:
+            is_running = self.loop.is_running()  # in another thread, which waits for a handler that calls one
+        if is_running:
             work.close()
             raise RuntimeError(
                 "a Lambda handler is synchronous and cannot be called where an event loop is running: "

@@ -7,19 +7,29 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from .blocking import in_thread
+from .current import enter, leave
 from .environment import environment
 from .events import proxy_reply
 from .exceptions import AppError, ConfigurationError
+from .log import logger
+from .pipe import is_source
 from .response import Buffer
 from .stream import ResponseStream
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
+
+    from .blocking import BlockingResponseStream
     from .environment import Environment
     from .types import Handler, StreamingHandler
 
+    _Write: TypeAlias = Callable[[Any, ResponseStream, Any], Awaitable[Any]]
+
 
 def streamify(handler: StreamingHandler) -> Handler:
-    """Make ``async def handler(event, response_stream, context)`` a Lambda handler that streams.
+    """Make a function of ``(event, response_stream, context)`` a Lambda handler that streams.
 
     The caller has its whole response when ``response_stream`` is closed; the
     invocation goes on until the handler returns, and may use the time::
@@ -33,37 +43,92 @@ def streamify(handler: StreamingHandler) -> Handler:
             await asyncio.sleep(5)
             print("done waiting")
 
+    What it is decides where it runs, and what its ``response_stream`` is:
+
+    - an async function or an async generator: on the event loop; `ResponseStream`
+    - a function or a generator: in a thread; `BlockingResponseStream`
+
+    What a generator yields is written. So is what a function returns if it is
+    an iterable without a length: a generator, an open file. Any other value
+    than None, of a handler that has not begun a response, is the answer, as of
+    a handler that does not stream; after that it is not used, and a warning.
+
     An exception before the first byte is an invocation error, as of any
     handler; in mid-stream it ends the stream with Lambda's error trailers; after
-    `close` it is logged by the runtime. What the handler returns is not used.
+    `close` it is logged by the runtime.
 
     Outside Lambda the handler returns what was written: text, or bytes that
     are not UTF-8; after `ResponseStream.http` the dict ``{"statusCode",
     "headers", "cookies", "body", "isBase64Encoded"}``.
 
+    `ConfigurationError` for what does not take these three arguments.
+
     https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html
     """
-    if not inspect.iscoroutinefunction(handler):
+    try:
+        # What is called is the outermost decorator: its parameters count, not those of what it wraps.
+        inspect.signature(handler, follow_wrapped=False).bind("event", "response_stream", "context")
+    except (TypeError, ValueError) as exception:
         raise ConfigurationError(
-            f"streamify takes an async function (event, response_stream, context), not {handler!r}"
-        )
+            f"streamify takes a function of (event, response_stream, context), not {handler!r}: {exception}"
+        ) from None
     home = environment()
+    write = functools.partial(_on_loop if _is_async(handler) else _in_thread, handler)
 
     @functools.wraps(handler)
     def lambda_handler(event: Any, context: Any) -> Any:
-        return home.run(_answer(home, handler, event, context))
+        token = enter(context)
+        try:
+            return home.run(_answer(home, write, event, context))
+        except asyncio.CancelledError as exception:
+            # awslambdaric takes it for the end of the process.
+            raise AppError("the handler was cancelled") from exception
+        finally:
+            leave(token)
 
     return lambda_handler
 
 
-async def _answer(home: Environment, handler: StreamingHandler, event: Any, context: Any) -> Any:
+def _is_async(handler: Any) -> bool:
+    """Whether it is for the event loop: beneath partials and decorators that keep `functools.wraps`, too."""
+    while handler is not None:
+        for function in (handler, handler.__call__):
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                return True
+        is_partial = isinstance(handler, functools.partial)
+        handler = handler.func if is_partial else getattr(handler, "__wrapped__", None)
+    return False
+
+
+async def _on_loop(handler: Callable[..., Any], event: Any, stream: ResponseStream, context: Any) -> Any:
+    result = handler(event, stream, context)
+    if inspect.isawaitable(result):
+        result = await result
+    return await stream.pipe(result) if is_source(result) else result
+
+
+async def _in_thread(handler: Callable[..., Any], event: Any, stream: ResponseStream, context: Any) -> Any:
+    def work(response_stream: BlockingResponseStream) -> Any:
+        result = handler(event, response_stream, context)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise AppError(f"{handler!r} returned a coroutine: declare it with async def")
+        return response_stream.pipe(result) if is_source(result) else result
+
+    return await in_thread(stream, work)
+
+
+async def _answer(home: Environment, write: _Write, event: Any, context: Any) -> Any:
     invocation = home.invocation(context)
     if invocation is not None:
         stream = await home.stream(invocation)
-        await _write(stream, handler, event, context)
-        return {"statusCode": stream.status}
+        result = await _respond(stream, write, event, context)
+        return result if stream.state == "idle" else {"statusCode": stream.status}
     buffer = Buffer()
-    await _write(ResponseStream(buffer, ""), handler, event, context)
+    stream = ResponseStream(buffer, "")
+    result = await _respond(stream, write, event, context)
+    if stream.state == "idle":
+        return result
     body = bytes(buffer.body)
     if buffer.head is not None:
         return proxy_reply(buffer.head, body)
@@ -73,15 +138,23 @@ async def _answer(home: Environment, handler: StreamingHandler, event: Any, cont
         return body
 
 
-async def _write(stream: ResponseStream, handler: StreamingHandler, event: Any, context: Any) -> None:
+async def _respond(stream: ResponseStream, write: _Write, event: Any, context: Any) -> Any:
+    """What the handler has returned, while the stream is idle: then that is the answer, for awslambdaric to post."""
     try:
-        await handler(event, stream, context)
+        result = await write(event, stream, context)
     except (Exception, asyncio.CancelledError) as exception:
         await stream.fail(exception)
         if _is_loggable(exception):
             raise
         raise AppError(f"{type(exception).__name__}: {ascii(str(exception))}") from exception
-    await stream.close()
+    if result is None or stream.state != "idle":
+        if result is not None:
+            logger.warning(
+                "The handler returned a value (%s) after it had begun its response; the value is not used",
+                type(result).__name__,
+            )
+        await stream.close()
+    return result
 
 
 def _is_loggable(exception: BaseException) -> bool:

@@ -11,9 +11,10 @@ from .log import logger
 from .response import HTTP_INTEGRATION, Head, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterable, Iterable
+    from typing import Any
 
-    from .types import Sink, State
+    from .types import Piece, Sink, State
 
 HOLD = 0.02
 """Seconds for which status and headers wait for a first piece of body.
@@ -36,13 +37,11 @@ class ResponseStream:
     https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html
     """
 
-    content_type = "application/octet-stream"
-    """Of a raw response; to be set before the first `write`."""
-
     def __init__(self, sink: Sink, request_id: str, *, bodiless: bool = False) -> None:
         self._sink = sink
         self._response = Response(sink, bodiless=bodiless)
         self._request_id = request_id
+        self._content_type = "application/octet-stream"
         self._ended = asyncio.Event()
         self._hold: asyncio.Handle | None = None
 
@@ -57,6 +56,17 @@ class ResponseStream:
     def status(self) -> int:
         """The status sent; 200 of a raw response."""
         return self._response.status
+
+    @property
+    def content_type(self) -> str:
+        """Of a raw response, "application/octet-stream" unless it is set; to be set before the first `write`."""
+        return self._content_type
+
+    @content_type.setter
+    def content_type(self, content_type: str) -> None:
+        if self.state not in ("idle", "lost"):
+            raise AppError(f"content_type cannot be set while the response is {self.state}")
+        self._content_type = content_type
 
     def http(
         self,
@@ -73,10 +83,23 @@ class ResponseStream:
         fields += [("set-cookie", cookie) for cookie in cookies]
         self.start(Head.parse(status_code, [(_latin_1(name), _latin_1(value)) for name, value in fields]))
 
-    async def write(self, data: bytes | bytearray | memoryview | str) -> None:
+    async def write(self, data: Piece) -> None:
         """Send a piece of the body, text as UTF-8; waits while the caller is slower than the writer."""
         self._begin()
         await self.send(data.encode() if isinstance(data, str) else data, more=True)
+
+    async def pipe(self, source: AsyncIterable[Piece] | Iterable[Piece]) -> Any:
+        """`write` the pieces of an iterable, asynchronous or not, each when the caller has room for it.
+
+        A source that is not asynchronous is run through in a thread: it may
+        block. At the end, and when the response fails or is lost, the source's
+        iterator is closed (``aclose``, ``close``), so that a generator's
+        ``finally`` runs. The response stays open, unlike after Node.js's
+        ``pipeline``. Returns what a generator returns, as ``yield from`` does.
+        """
+        from .pipe import pipe
+
+        return await pipe(self, source)
 
     async def close(self) -> None:
         """End the response, and wait until the Runtime API has passed it on; once more does nothing.
@@ -132,8 +155,8 @@ class ResponseStream:
 
     def _begin(self) -> None:
         if self.state == "idle":
-            Head.parse(200, [(b"content-type", _latin_1(self.content_type))])  # it becomes a header as it is
-            self._response.start(None, self.content_type)
+            Head.parse(200, [(b"content-type", _latin_1(self._content_type))])  # it becomes a header as it is
+            self._response.start(None, self._content_type)
 
     def _wait(self) -> None:
         self._hold = asyncio.get_running_loop().call_later(HOLD, self._flush)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
+from .blocking import BlockingResponseStream
 from .response import Failure, Head
 from .stream import ResponseStream
 
 LambdaEvent: TypeAlias = dict[str, Any]
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
-StreamingHandler: TypeAlias = Callable[[Any, ResponseStream, Any], Awaitable[object]]
+
+Piece: TypeAlias = str | bytes | bytearray | memoryview
+"""Of a response's body; text goes out as UTF-8."""
+
+StreamingHandler: TypeAlias = (
+    Callable[[Any, ResponseStream, Any], Awaitable[object] | AsyncIterable[Piece]]
+    | Callable[
+        [Any, BlockingResponseStream, Any],
+        AsyncIterable[Piece] | Iterable[Piece] | Mapping[str, Any] | Sequence[Any] | float | None,
+    ]
+)
+"""What `streamify` takes: an async function or async generator; or a function or generator, which runs in a thread.
+
+A function may return an iterable to be piped, or a value that becomes JSON.
+"""
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

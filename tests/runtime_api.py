@@ -326,7 +326,7 @@ async def function(
                 "AWS_LAMBDA_FUNCTION_NAME": "f",
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
                 "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
-                "PYTHONPATH": os.pathsep.join([str(FUNCTIONS), *filter(None, [os.environ.get("PYTHONPATH")])]),
+                "PYTHONPATH": f"{FUNCTIONS}{os.pathsep}{FUNCTIONS.parents[1]}",  # the adapter of this very tree
                 "PYTHONIOENCODING": "utf-8:strict",  # as in Lambda's locale, en_US.UTF-8
                 "_HANDLER": handler,
                 **(env or {}),

@@ -1,11 +1,14 @@
-"""Handlers written with `streamify`, and what people put around handlers."""
+"""Handlers written with `streamify`, of every kind, and what people put around handlers."""
 
 import asyncio
+import contextvars
 import functools
-from collections.abc import Callable
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from adapter import ResponseStream, StreamingAdapter, streamify
+from adapter import BlockingResponseStream, ResponseStream, StreamingAdapter, streamify
 from record import record
 
 
@@ -42,8 +45,325 @@ async def slow_http(event: Any, response_stream: ResponseStream, context: Any) -
 
 
 @streamify
-async def silent(event: Any, response_stream: ResponseStream, context: Any) -> str:
-    return "not used"
+async def silent(event: Any, response_stream: ResponseStream, context: Any) -> None:
+    """Writes nothing."""
+
+
+# Handlers of every kind. Each fails where the event says, and works on when its stream is closed.
+
+
+def fail(event: Any, at: str) -> None:
+    if event.get("at") == at:
+        raise ValueError(at)
+
+
+@streamify
+async def coroutine(event: Any, response_stream: ResponseStream, context: Any) -> None:
+    fail(event, "before")
+    response_stream.content_type = "text/plain"
+    await response_stream.write("one")
+    fail(event, "mid")
+    await response_stream.write(b"two")
+    await response_stream.close()
+    record("background")
+    fail(event, "after")
+
+
+@streamify
+async def async_generator(event: Any, response_stream: ResponseStream, context: Any) -> AsyncIterator[str | bytes]:
+    fail(event, "before")
+    response_stream.content_type = "text/plain"
+    yield "one"
+    fail(event, "mid")
+    yield b"two"
+    await response_stream.close()
+    record("background")
+    fail(event, "after")
+
+
+@streamify
+def generator(event: Any, response_stream: BlockingResponseStream, context: Any) -> Iterator[str | bytes]:
+    fail(event, "before")
+    response_stream.content_type = "text/plain"
+    yield "one"
+    fail(event, "mid")
+    yield b"two"
+    response_stream.close()
+    record("background")
+    fail(event, "after")
+
+
+@streamify
+def plain(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    fail(event, "before")
+    assert response_stream.content_type == "application/octet-stream"
+    response_stream.content_type = "text/plain"
+    response_stream.write("one")
+    fail(event, "mid")
+    response_stream.write(b"two")
+    response_stream.close()
+    record("background")
+    fail(event, "after")
+
+
+@streamify
+async def returns_async(event: Any, response_stream: ResponseStream, context: Any) -> AsyncIterator[str | bytes]:
+    async def pieces() -> AsyncIterator[str | bytes]:
+        fail(event, "before")
+        yield "one"
+        fail(event, "mid")
+        yield b"two"
+        await response_stream.close()
+        record("background")
+        fail(event, "after")
+
+    response_stream.content_type = "text/plain"
+    return pieces()
+
+
+@streamify
+def returns_iterator(event: Any, response_stream: BlockingResponseStream, context: Any) -> Iterator[str | bytes]:
+    def pieces() -> Iterator[str | bytes]:
+        fail(event, "before")
+        yield "one"
+        fail(event, "mid")
+        yield b"two"
+        response_stream.close()
+        record("background")
+        fail(event, "after")
+
+    response_stream.content_type = "text/plain"
+    return pieces()
+
+
+class Handlers:
+    def method(self, event: Any, response_stream: BlockingResponseStream, context: Any) -> Iterator[str | bytes]:
+        response_stream.content_type = "text/plain"
+        yield "one"
+        yield b"two"
+        response_stream.close()
+        record("background")
+
+    async def __call__(self, event: Any, response_stream: ResponseStream, context: Any) -> None:
+        response_stream.content_type = "text/plain"
+        await response_stream.pipe(["one", b"two"])
+        await response_stream.close()
+        record("background")
+
+    async def prefixed(self, prefix: str, event: Any, response_stream: ResponseStream, context: Any) -> None:
+        response_stream.content_type = "text/plain"
+        await response_stream.pipe(iter([prefix, "two"]))
+        await response_stream.close()
+        record("background")
+
+
+method = streamify(Handlers().method)
+callable_object = streamify(Handlers())
+partial = streamify(functools.partial(Handlers().prefixed, "one"))
+
+
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator of a library that knows nothing of coroutines."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapped
+
+
+decorated = streamify(traced(functools.partial(Handlers().prefixed, "one")))
+decorated_object = streamify(functools.partial(traced(Handlers())))
+
+
+@streamify
+def http_generator(event: Any, response_stream: BlockingResponseStream, context: Any) -> Iterator[str]:
+    response_stream.http(201, {"content-type": "text/plain"}, ["a=b"])
+    assert (response_stream.state, response_stream.status) == ("held", 201)
+    yield "one"
+    assert repr(response_stream) == "<BlockingResponseStream open>"
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+@streamify
+async def sets(event: Any, response_stream: ResponseStream, context: Any) -> None:
+    """Threads see the context of their handler, and keep it from piece to piece; the handler does not see theirs."""
+
+    def pieces() -> Iterator[str]:
+        yield variable.get()
+        variable.set("set in the thread")
+        yield variable.get()
+
+    variable.set("set in the handler")
+    await response_stream.pipe(pieces())
+    await response_stream.write(variable.get())
+
+
+@streamify
+def rows(event: Any, response_stream: BlockingResponseStream, context: Any) -> Iterator[str]:
+    """sqlite3 objects can be used in one thread only: in that of the handler, to the last piece."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table t (x)")
+    connection.executemany("insert into t values (?)", [(str(x),) for x in range(100)])
+    return (row[0] for row in connection.execute("select x from t order by rowid"))
+
+
+@streamify
+async def blocks(event: Any, response_stream: ResponseStream, context: Any) -> None:
+    """What a sync generator waits for can come from the loop."""
+    opened = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        yield "waiting"
+        record("waiting")
+        assert opened.wait(10)
+        yield "opened"
+
+    async def opener() -> None:
+        while response_stream.state != "open":
+            await asyncio.sleep(0)
+        record("opening")
+        opened.set()
+
+    task = asyncio.create_task(opener())
+    await response_stream.pipe(pieces())
+    await task
+
+
+# Backpressure, and the loss of the caller.
+
+MEBIBYTE = bytes(2**20)
+
+
+@streamify
+async def flood_async_generator(event: Any, response_stream: ResponseStream, context: Any) -> AsyncIterator[bytes]:
+    try:
+        for number in range(event["pieces"]):
+            record(f"made-{number}")
+            yield MEBIBYTE
+    finally:
+        record("source-closed")
+
+
+@streamify
+def flood_generator(event: Any, response_stream: BlockingResponseStream, context: Any) -> Iterator[bytes]:
+    try:
+        for number in range(event["pieces"]):
+            record(f"made-{number}")
+            yield MEBIBYTE
+    finally:
+        record("source-closed")
+
+
+@streamify
+async def flood_pipe(event: Any, response_stream: ResponseStream, context: Any) -> None:
+    def pieces() -> Iterator[bytes]:
+        try:
+            for number in range(event["pieces"]):
+                record(f"made-{number}")
+                yield MEBIBYTE
+        finally:
+            record("source-closed")
+
+    await response_stream.pipe(pieces())
+    record("piped")
+
+
+@streamify
+def flood_function(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            for number in range(event["pieces"]):
+                record(f"made-{number}")
+                yield MEBIBYTE
+        finally:
+            record("source-closed")
+
+    response_stream.pipe(pieces())
+    record("piped")
+
+
+@streamify
+def flood_writes(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    for number in range(event["pieces"]):
+        record(f"made-{number}")
+        response_stream.write(MEBIBYTE)
+
+
+# Values.
+
+
+@streamify
+async def value(event: Any, response_stream: ResponseStream, context: Any) -> Any:
+    if event["begun"]:
+        await response_stream.write("begun")
+    return event["value"]
+
+
+@streamify
+def value_of_function(event: Any, response_stream: BlockingResponseStream, context: Any) -> Any:
+    if event["begun"]:
+        response_stream.http(200)
+    return event["value"]
+
+
+@streamify
+def value_of_generator(event: Any, response_stream: BlockingResponseStream, context: Any) -> Any:
+    if event["begun"]:
+        yield "begun"
+    return event["value"]
+
+
+# Ends of another kind.
+
+
+@streamify
+async def cancelled(event: Any, response_stream: ResponseStream, context: Any) -> None:
+    if event["at"] == "mid":
+        await response_stream.write("part")
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+@streamify
+def cancelled_function(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    if event["at"] == "mid":
+        response_stream.write("part")
+    raise asyncio.CancelledError
+
+
+@streamify
+def cancelled_in_thread(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    """Somebody cancels all that is on the loop, while a thread waits for it."""
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "part"
+        asyncio.get_running_loop().call_soon(cancel_all)
+        await asyncio.sleep(60)
+
+    def cancel_all() -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+    try:
+        response_stream.pipe(pieces())
+    except asyncio.CancelledError:
+        record("cancelled")
+        raise
+
+
+@streamify
+def stops(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    next(iter(()))
+
+
+@streamify
+def exits(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    response_stream.write("part")
+    raise SystemExit(7)
 
 
 @streamify

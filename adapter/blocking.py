@@ -1,0 +1,148 @@
+"""`BlockingResponseStream`: what an ordinary function or generator writes its response to, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import AppError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from typing import TypeVar
+
+    from .stream import ResponseStream
+    from .types import Piece, State
+
+    T = TypeVar("T")
+
+
+class BlockingResponseStream:
+    """A `ResponseStream` whose methods block until they are done, for handlers that are no coroutines.
+
+    Such a handler runs in a thread, so that the event loop goes on; these
+    methods wait there for the loop to do what they say. On the loop itself they
+    could wait for ever, and raise `AppError`.
+    """
+
+    def __init__(self, stream: ResponseStream) -> None:
+        self._stream = stream
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._waiting: concurrent.futures.Future[Any] | None = None
+        self._cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<BlockingResponseStream {self.state}>"
+
+    @property
+    def state(self) -> State:
+        return self._stream.state
+
+    @property
+    def status(self) -> int:
+        """The status sent; 200 of a raw response."""
+        return self._stream.status
+
+    @property
+    def content_type(self) -> str:
+        """As `ResponseStream.content_type`."""
+        return self._stream.content_type
+
+    @content_type.setter
+    def content_type(self, content_type: str) -> None:
+        self._stream.content_type = content_type
+
+    def http(
+        self,
+        status_code: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        cookies: Iterable[str] = (),
+    ) -> None:
+        """As `ResponseStream.http`."""
+        self._wait(self._http(status_code, headers, cookies))
+
+    def write(self, data: Piece) -> None:
+        """As `ResponseStream.write`: blocks while the caller is slower than the writer."""
+        self._wait(self._stream.write(data))
+
+    def close(self) -> None:
+        """As `ResponseStream.close`: blocks until the Runtime API has passed the response on."""
+        self._wait(self._stream.close())
+
+    def pipe(self, source: AsyncIterable[Piece] | Iterable[Piece]) -> Any:
+        """As `ResponseStream.pipe`; a source that is not asynchronous is run through in this very thread."""
+        if isinstance(source, AsyncIterable):
+            return self._wait(self._stream.pipe(source))
+        if isinstance(source, str | bytes | bytearray | memoryview):
+            raise AppError(f"pipe takes an iterable of pieces; a {type(source).__name__} is one piece: write it")
+        iterator = iter(source)
+        try:
+            while self.state != "lost":
+                try:
+                    piece = next(iterator)
+                except StopIteration as end:
+                    return end.value
+                self.write(piece)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def cancel(self) -> None:
+        """Raise CancelledError where the thread waits now, or next: the one way to reach into a thread."""
+        self._cancelled = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _http(self, *args: Any) -> None:
+        self._stream.http(*args)
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._cancelled:
+            work.close()
+            raise asyncio.CancelledError
+        if threading.get_ident() == self._loop_thread:
+            work.close()
+            raise AppError(
+                "the response_stream of a handler that is not async blocks, and cannot be used on the event loop: "
+                "declare the handler with async def"
+            )
+        self._waiting = waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return waiting.result()
+        except concurrent.futures.CancelledError:
+            raise asyncio.CancelledError from None
+
+
+async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: Any) -> T:
+    """``function(response_stream, *args)`` in a thread, with a blocking ``response_stream`` and a copy of the context.
+
+    When this is cancelled the function learns of it by its ``response_stream``;
+    it is waited for, since a thread cannot be ended.
+    """
+    blocking = BlockingResponseStream(stream)
+    # What asyncio.to_thread does, but with a future that is not cancelled together with this.
+    context = contextvars.copy_context()
+    future: asyncio.Future[T] = asyncio.get_running_loop().run_in_executor(
+        None, lambda: context.run(_call, function, blocking, *args)
+    )
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        blocking.cancel()
+        await asyncio.wait([future])
+        future.result()
+        raise
+
+
+def _call(function: Callable[..., T], *args: Any) -> T:
+    try:
+        return function(*args)
+    except StopIteration as exception:
+        # A future does not take it, and would never be done. As of any generator or coroutine (PEP 479):
+        raise RuntimeError("the handler raised StopIteration") from exception
