@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter.events import FunctionURL, Request, proxy_reply, read_event, strip_base_path
+from adapter.events import FunctionURL, Request, proxy_reply, read_event
 from adapter.exceptions import EventError
 from adapter.response import Head
 
@@ -56,6 +56,7 @@ def test_the_scope_is_whole() -> None:
         "aws.context": "the context",
     }
     assert request.body == "héllo".encode()
+    assert request.trigger == "function-url"
     assert request.streams
 
 
@@ -123,7 +124,7 @@ def test_headers_of_any_form_give_a_request(host: str, port: str, proto: str) ->
 def test_http_2() -> None:
     event = function_url()
     event["requestContext"]["http"]["protocol"] = "HTTP/2.0"
-    assert read(event).scope["http_version"] == "2.0"
+    assert read(event).scope["http_version"] == "2"
 
 
 def test_binary_body() -> None:
@@ -131,23 +132,26 @@ def test_binary_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "base", "expected"),
+    ("path", "base", "whole", "root"),
     [
-        ("/api/items", "/api", "/items"),
-        ("/api/items", "api/", "/items"),
-        ("/api", "/api", "/"),
-        ("/api/", "/api", "/"),
-        ("/apis", "/api", "/apis"),
-        ("/other", "/api", "/other"),
-        ("/items", "/", "/items"),
-        ("/items", "", "/items"),
-        ("", "/", "/"),
+        ("/api/items", "/api", "/api/items", "/api"),
+        ("/api/items", "api/", "/api/items", "/api"),
+        ("/api/v%201/items", "/api/v 1", "/api/v 1/items", "/api/v 1"),
+        ("/api", "/api", "/api/", "/api"),
+        ("/api/", "/api", "/api/", "/api"),
+        ("/apis", "/api", "/apis", ""),
+        ("/other", "/api", "/other", ""),
+        ("/items", "/", "/items", ""),
+        ("/items", "", "/items", ""),
+        ("", "/", "/", ""),
+        ("", "/api", "/", ""),
     ],
 )
-def test_base_path(path: str, base: str, expected: str) -> None:
-    assert strip_base_path(path, base) == expected
-    if path:
-        assert read(function_url(path), base_path=base).scope["path"] == expected
+def test_base_path(path: str, base: str, whole: str, root: str) -> None:
+    """As ASGI has it: `path` is all that the client asked for, and begins with `root_path`."""
+    scope = read(function_url(path), base_path=base).scope
+    assert (scope["path"], scope["root_path"]) == (whole, root)
+    assert scope["raw_path"] == (b"/api/" if path == "/api" else path.encode() or b"/")
 
 
 def test_an_http_api_is_not_a_function_url() -> None:
@@ -224,6 +228,6 @@ def test_a_reply_without_headers_or_cookies_has_neither() -> None:
 def test_the_trigger_is_a_handler_as_mangum_knows_them() -> None:
     config: Any = {"api_gateway_base_path": "/", "text_mime_types": ["text/"], "exclude_headers": []}
     handler = FunctionURL(function_url(), None, config)
-    assert FunctionURL.infer(handler.event, None, config)
+    assert (handler.scope["method"], handler.body) == ("GET", b"")
     response: Any = {"status": 200, "headers": [[b"content-type", b"text/plain"]], "body": b"x"}
     assert handler(response)["body"] == "x"
