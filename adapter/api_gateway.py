@@ -28,18 +28,20 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode
 
 from .events import (
-    FunctionURL,
-    Trigger,
     encoded,
     field,
     forwarded_scheme,
+    http_scope,
     is_below,
     mounted_at,
     path_2_0,
+    proxy_reply,
+    scope_2_0,
     server,
     text_or_base64,
 )
 from .multi_value import lists, pairs, request_headers
+from .trigger import Trigger
 
 if TYPE_CHECKING:
     from .response import Head
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 _PATH = "/:@!$&'()*+,;="
 
 
-class HttpApi(FunctionURL):
+class HttpApi(Trigger):
     """HTTP APIs, payload format 2.0: a function URL's, but for the path, which is decoded and may have a stage."""
 
     trigger = "http-api"
@@ -69,7 +71,10 @@ class HttpApi(FunctionURL):
                 path = root_path + path
         else:
             root_path = mounted_at(path, base_path, stage)
-        return self.scope_2_0(path, quote(path, _PATH).encode(), root_path)
+        return scope_2_0(self.event, self.context, path, quote(path, _PATH).encode(), root_path)
+
+    def reply(self, head: Head, body: bytes) -> dict[str, Any]:
+        return proxy_reply(head, body, self.config["text_mime_types"])
 
 
 class HttpApiV1(Trigger):
@@ -94,7 +99,9 @@ class HttpApiV1(Trigger):
         parameters = pairs(event, "multiValueQueryStringParameters", "queryStringParameters")
         single = dict(headers)
         scheme = forwarded_scheme(single)
-        return self.http_scope(
+        return http_scope(
+            self.event,
+            self.context,
             method=field(event, "httpMethod", str),
             path=path,
             raw_path=raw_path,

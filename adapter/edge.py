@@ -10,9 +10,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import Trigger, encoded, field, from_base64, server, text_or_base64
+from .events import encoded, field, from_base64, http_scope, server, text_or_base64
 from .exceptions import EventError
 from .multi_value import lists, request_headers
+from .trigger import Trigger
 
 if TYPE_CHECKING:
     from .response import Head
@@ -71,7 +72,9 @@ class LambdaEdge(Trigger):
         domain = field(cf, "config", dict, "Records[0].cf.", {}).get("distributionDomainName")
         path = field(request, "uri", str, "Records[0].cf.request.", "") or "/"
         client = field(request, "clientIp", str, "Records[0].cf.request.", "")
-        return self.http_scope(
+        return http_scope(
+            self.event,
+            self.context,
             method=field(request, "method", str, "Records[0].cf.request."),
             path=unquote(path),
             raw_path=encoded(path),

@@ -16,10 +16,11 @@ from .exceptions import EventError
 from .response import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from mangum.types import LambdaConfig, LambdaHandler, Response
 
+    from .trigger import Trigger
     from .types import LambdaEvent, Scope
 
 TEXT_MIME_TYPES = (
@@ -75,7 +76,7 @@ def read_event(
                 trigger = kind.__name__
                 break
         else:
-            kind = _known(event)
+            kind = FunctionURL if is_function_url(event) else _other(event)
             trigger = kind.trigger
         handler = kind(event, context, config)
         scope, body = handler.scope, handler.body
@@ -96,121 +97,23 @@ def read_event(
     return Request(scope, body, trigger, reply)
 
 
-def _known(event: LambdaEvent) -> type[Trigger]:
-    """The trigger that sends events like this. Only what it needs is imported: imports cost a cold start."""
+def is_function_url(event: LambdaEvent) -> bool:
+    """Its events are those of an HTTP API but for the domain, ``<url-id>.lambda-url.<region>.on.aws``."""
     request_context = event.get("requestContext")
-    if isinstance(request_context, dict):
-        version = event.get("version")
-        if version == "2.0" and "http" in request_context:
-            # All that tells the two apart is the domain: <url-id>.lambda-url.<region>.on.aws
-            if ".lambda-url." in str(request_context.get("domainName")):
-                return FunctionURL
-            from .api_gateway import HttpApi
-
-            return HttpApi
-        if version == "1.0":
-            from .api_gateway import HttpApiV1
-
-            return HttpApiV1
-        if "resource" in event and "httpMethod" in event:
-            from .api_gateway import RestApi
-
-            return RestApi
-        if "elb" in request_context:
-            from .load_balancer import LoadBalancer
-
-            return LoadBalancer
-        if "serviceArn" in request_context:
-            from .lattice import LatticeV2
-
-            return LatticeV2
-    elif "raw_path" in event:
-        from .lattice import LatticeV1
-
-        return LatticeV1
-    elif _is_of_cloudfront(event.get("Records")):
-        from .edge import LambdaEdge
-
-        return LambdaEdge
-    raise EventError(
-        f"no trigger is known that sends an event like this, with the keys {quoted([*event])}; "
-        "function URLs, API Gateway, ALB, Lambda@Edge and VPC Lattice are known, and custom_handlers can add others"
+    return (
+        event.get("version") == "2.0"
+        and isinstance(request_context, dict)
+        and ".lambda-url." in str(request_context.get("domainName"))
     )
 
 
-def _is_of_cloudfront(records: object) -> bool:
-    return isinstance(records, list) and bool(records) and isinstance(records[0], dict) and "cf" in records[0]
+def _other(event: LambdaEvent) -> type[Trigger]:
+    from .trigger import known  # not for a function URL: imports cost a cold start
+
+    return known(event)
 
 
-class Trigger:
-    """A known trigger, for one event.
-
-    A subclass makes the ASGI HTTP connection scope (ASGI spec, HTTP & WebSocket,
-    "HTTP Connection Scope"), and the reply of a head and a whole body.
-    """
-
-    trigger = ""
-    base64_field = "isBase64Encoded"
-
-    def __init__(self, event: LambdaEvent, context: Any, config: LambdaConfig) -> None:
-        self.event = event
-        self.context = context
-        self.config = config
-
-    if TYPE_CHECKING:
-
-        @property
-        def scope(self) -> Scope: ...
-
-        def reply(self, head: Head, body: bytes) -> dict[str, Any]: ...
-
-    @property
-    def body(self) -> bytes:
-        body: str = field(self.event, "body", str, default="")
-        return from_base64(body) if self.event.get(self.base64_field) else body.encode()
-
-    def __call__(self, response: Response) -> dict[str, Any]:
-        return self.reply(Head.parse(response["status"], response["headers"]), response["body"])
-
-    def http_scope(
-        self,
-        *,
-        method: str,
-        path: str,
-        raw_path: bytes,
-        root_path: str,
-        query_string: bytes,
-        headers: Sequence[tuple[str, str]],
-        client: tuple[str, int] | None,
-        scheme: str,
-        server: tuple[str, int] | None,
-        protocol: str = "",
-    ) -> Scope:
-        """The scope of these. A path that is the ``root_path`` itself gets a slash: the app has a route for "/"."""
-        if root_path and path == root_path:
-            path += "/"
-            raw_path += b"/"
-        version = protocol.partition("/")[2]
-        return {
-            "type": "http",
-            "asgi": ASGI,
-            "http_version": _HTTP_VERSIONS.get(version, version),
-            "method": method.upper(),
-            "scheme": scheme,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query_string,
-            "root_path": root_path,
-            "headers": _fields(headers),
-            "client": client,
-            "server": server,
-            "extensions": {},
-            "aws.event": self.event,
-            "aws.context": self.context,
-        }
-
-
-class FunctionURL(Trigger):
+class FunctionURL:
     """Lambda function URLs: payload format 2.0, with the path as it was sent.
 
     https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads
@@ -218,38 +121,93 @@ class FunctionURL(Trigger):
 
     trigger = "function-url"
 
+    def __init__(self, event: LambdaEvent, context: Any, config: LambdaConfig) -> None:
+        self.event = event
+        self.context = context
+        self.config = config
+
     @property
     def scope(self) -> Scope:
         raw_path = path_2_0(self.event)
         path = unquote(raw_path)
-        return self.scope_2_0(path, encoded(raw_path), mounted_at(path, self.config["api_gateway_base_path"]))
+        root_path = mounted_at(path, self.config["api_gateway_base_path"])
+        return scope_2_0(self.event, self.context, path, encoded(raw_path), root_path)
 
-    def scope_2_0(self, path: str, raw_path: bytes, root_path: str) -> Scope:
-        """The scope of a payload 2.0, of which the services differ in the path only."""
-        event = self.event
-        request_context = field(event, "requestContext", dict)
-        http = field(request_context, "http", dict, "requestContext.")
-        headers = {name.lower(): value for name, value in field(event, "headers", dict, default={}).items()}
-        cookies = field(event, "cookies", list, default=[])
-        if cookies:
-            headers["cookie"] = "; ".join(map(str, cookies))
-        scheme = forwarded_scheme(headers)
-        client = field(http, "sourceIp", str, "requestContext.http.", "")
-        return self.http_scope(
-            method=field(http, "method", str, "requestContext.http."),
-            path=path,
-            raw_path=raw_path,
-            root_path=root_path,
-            query_string=encoded(field(event, "rawQueryString", str, default="")),
-            headers=list(headers.items()),
-            client=(client, 0) if client else None,
-            scheme=scheme,
-            server=server(headers, str(request_context.get("domainName") or ""), scheme),
-            protocol=field(http, "protocol", str, "requestContext.http.", ""),
-        )
+    @property
+    def body(self) -> bytes:
+        return read_body(self.event, "isBase64Encoded")
 
-    def reply(self, head: Head, body: bytes) -> dict[str, Any]:
-        return proxy_reply(head, body, self.config["text_mime_types"])
+    def __call__(self, response: Response) -> dict[str, Any]:
+        head = Head.parse(response["status"], response["headers"])
+        return proxy_reply(head, response["body"], self.config["text_mime_types"])
+
+
+def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root_path: str) -> Scope:
+    """The scope of a payload 2.0. The services that send it differ in the path only."""
+    request_context = field(event, "requestContext", dict)
+    http = field(request_context, "http", dict, "requestContext.")
+    headers = {name.lower(): value for name, value in field(event, "headers", dict, default={}).items()}
+    cookies = field(event, "cookies", list, default=[])
+    if cookies:
+        headers["cookie"] = "; ".join(map(str, cookies))
+    scheme = forwarded_scheme(headers)
+    client = field(http, "sourceIp", str, "requestContext.http.", "")
+    return http_scope(
+        event,
+        context,
+        method=field(http, "method", str, "requestContext.http."),
+        path=path,
+        raw_path=raw_path,
+        root_path=root_path,
+        query_string=encoded(field(event, "rawQueryString", str, default="")),
+        headers=headers.items(),
+        client=(client, 0) if client else None,
+        scheme=scheme,
+        server=server(headers, str(request_context.get("domainName") or ""), scheme),
+        protocol=field(http, "protocol", str, "requestContext.http.", ""),
+    )
+
+
+def http_scope(
+    event: LambdaEvent,
+    context: Any,
+    *,
+    method: str,
+    path: str,
+    raw_path: bytes,
+    root_path: str,
+    query_string: bytes,
+    headers: Collection[tuple[str, str]],
+    client: tuple[str, int] | None,
+    scheme: str,
+    server: tuple[str, int] | None,
+    protocol: str = "",
+) -> Scope:
+    """The ASGI HTTP connection scope (ASGI spec, HTTP & WebSocket, "HTTP Connection Scope").
+
+    A path that is the ``root_path`` itself gets a slash: what the app has there is its route for "/".
+    """
+    if root_path and path == root_path:
+        path += "/"
+        raw_path += b"/"
+    version = protocol.partition("/")[2]
+    return {
+        "type": "http",
+        "asgi": ASGI,
+        "http_version": _HTTP_VERSIONS.get(version, version),
+        "method": method.upper(),
+        "scheme": scheme,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": query_string,
+        "root_path": root_path,
+        "headers": _fields(headers),
+        "client": client,
+        "server": server,
+        "extensions": {},
+        "aws.event": event,
+        "aws.context": context,
+    }
 
 
 def path_2_0(event: LambdaEvent) -> str:
@@ -271,7 +229,7 @@ def proxy_reply(head: Head, body: bytes, text_mime_types: Sequence[str] = TEXT_M
     return reply
 
 
-def text_or_base64(head: Head, body: bytes, text_mime_types: Iterable[str]) -> tuple[str, bool]:
+def text_or_base64(head: Head, body: bytes, text_mime_types: Collection[str]) -> tuple[str, bool]:
     """The body as JSON can carry it, and whether that is base64: text only where its type says so and it is UTF-8."""
     content_type = dict(head.headers).get("content-type", "")
     if not body or any(mime_type in content_type for mime_type in text_mime_types):
@@ -280,6 +238,11 @@ def text_or_base64(head: Head, body: bytes, text_mime_types: Iterable[str]) -> t
         except UnicodeDecodeError:
             pass  # not the text that its type says
     return base64.b64encode(body).decode(), True
+
+
+def read_body(event: LambdaEvent, base64_field: str) -> bytes:
+    body: str = field(event, "body", str, default="")
+    return from_base64(body) if event.get(base64_field) else body.encode()
 
 
 def from_base64(text: str) -> bytes:
@@ -295,6 +258,8 @@ def mounted_at(path: str, base_path: str, stage: str = "") -> str:
     It is the stage (``/prod``), the base path, or the one after the other; a base path may have the stage in it. Both
     are taken by whole segments: ``/api`` is not the base of ``/apis``. A path outside them is the app's as it is.
     """
+    if not stage and base_path in ("", "/"):
+        return ""
     base_path = unquote(base_path).strip("/")
     base_path = base_path and "/" + base_path
     candidates = [stage + base_path, stage]
@@ -340,7 +305,7 @@ def is_port(text: str) -> bool:
     return 0 < len(text) <= 5 and not text.strip(string.digits) and int(text) < 65536
 
 
-def _fields(headers: Sequence[tuple[str, str]]) -> list[list[bytes]]:
+def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
     """The headers as ASGI has them."""
     try:
         return [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers]
@@ -376,5 +341,8 @@ _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
 
 def quoted(value: object) -> str:
     """Anything from an event, for a message: short, and ASCII, which every log and the Runtime API can take."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        return "something nested too deep to show"
     return text if len(text) <= 100 else f"{text[:97]}..."

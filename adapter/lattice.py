@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import Trigger, encoded, field, forwarded_scheme, server, text_or_base64
+from .events import encoded, field, forwarded_scheme, http_scope, server, text_or_base64
 from .multi_value import encoded_query, last_hop, one_a_name, pairs, request_headers
+from .trigger import Trigger
 
 if TYPE_CHECKING:
     from .response import Head
@@ -33,7 +34,9 @@ class LatticeV2(Trigger):
         headers = request_headers(pairs(event, "headers"))
         single = dict(headers)
         scheme = forwarded_scheme(single)  # ASSUMPTION: https, where nobody says; Lattice itself does not
-        return self.http_scope(
+        return http_scope(
+            self.event,
+            self.context,
             method=field(event, "method", str),
             path=unquote(path),
             raw_path=encoded(path),

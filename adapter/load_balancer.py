@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import Trigger, encoded, field, forwarded_scheme, server, text_or_base64
+from .events import encoded, field, forwarded_scheme, http_scope, server, text_or_base64
 from .multi_value import encoded_query, last_hop, lists, one_a_name, pairs, request_headers
+from .trigger import Trigger
 
 if TYPE_CHECKING:
     from .response import Head
@@ -28,7 +29,9 @@ class LoadBalancer(Trigger):
         headers = request_headers(pairs(event, "multiValueHeaders", "headers"))
         single = dict(headers)
         scheme = forwarded_scheme(single)
-        return self.http_scope(
+        return http_scope(
+            self.event,
+            self.context,
             method=field(event, "httpMethod", str),
             path=unquote(path),
             raw_path=encoded(path),

@@ -196,6 +196,14 @@ def test_the_message_is_short_whatever_the_event() -> None:
     assert len(str(caught.value)) < 200
 
 
+def test_the_message_is_short_however_deep_the_event() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(EventError, match="the event's rawPath is something nested too deep to show, where a string"):
+        read({**function_url(), "rawPath": deep})
+
+
 @pytest.mark.parametrize(
     ("content_type", "body", "encoded", "base64"),
     [

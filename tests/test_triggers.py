@@ -178,11 +178,11 @@ def test_the_app_sees_the_same_request_whatever_the_trigger(name: str) -> None:
 
 IMPORTED = {
     "function-url": set(),
-    "http-api": {"adapter.api_gateway", "adapter.multi_value"},
-    "rest-api": {"adapter.api_gateway", "adapter.multi_value"},
-    "alb": {"adapter.load_balancer", "adapter.multi_value"},
-    "lambda-edge": {"adapter.edge", "adapter.multi_value"},
-    "vpc-lattice": {"adapter.lattice", "adapter.multi_value"},
+    "http-api": {"adapter.trigger", "adapter.multi_value", "adapter.api_gateway"},
+    "rest-api": {"adapter.trigger", "adapter.multi_value", "adapter.api_gateway"},
+    "alb": {"adapter.trigger", "adapter.multi_value", "adapter.load_balancer"},
+    "lambda-edge": {"adapter.trigger", "adapter.multi_value", "adapter.edge"},
+    "vpc-lattice": {"adapter.trigger", "adapter.multi_value", "adapter.lattice"},
 }
 IMPORTS = """
 import json, sys
