@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import encoded, field, from_base64, http_scope, server, text_or_base64
+from .events import encoded, field, from_base64, http_scope, quoted, server, text_or_base64
 from .exceptions import EventError
 from .multi_value import lists, request_headers
 from .trigger import Trigger
@@ -61,7 +61,7 @@ class LambdaEdge(Trigger):
         request = field(cf, "request", dict, "Records[0].cf.")
         headers = request_headers(
             [
-                (name, field(entry, "value", str, f"Records[0].cf.request.headers.{ascii(name)}."))
+                (name, field(entry, "value", str, f"Records[0].cf.request.headers.{quoted(name)}."))
                 for name, entries in field(request, "headers", dict, "Records[0].cf.request.", {}).items()
                 for entry in entries
             ]

@@ -85,7 +85,7 @@ def read_event(
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exception:
         raise EventError(
             f"the event is malformed, {kind.__name__} cannot read it: "
-            f"{type(exception).__name__}: {ascii(str(exception))}"
+            f"{type(exception).__name__}: {quoted(str(exception))}"
         ) from exception
     scope["asgi"] = ASGI.copy()  # the app's to change, like all of the scope
     scope.setdefault("extensions", {})
