@@ -586,7 +586,7 @@ def test_the_same_as_uvicorn_behind_a_proxy_that_takes_the_stage_off() -> None:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/a%20b")
+            httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/a%20b", trust_env=False)
         finally:
             server.should_exit = True
             thread.join()
@@ -605,6 +605,7 @@ def test_the_same_as_uvicorn_behind_a_proxy_that_takes_the_stage_off() -> None:
         ("/x", None, ("/x", b"/x", "")),
         ("/x", "/something/else", ("/x", b"/x", "")),
         ("/%70rod", "/prod/%70rod", ("/prod/prod", b"/prod/%70rod", "/prod")),
+        ("/x", "/pro%64/x", ("/prod/x", b"/pro%64/x", "/prod")),
     ],
 )
 def test_the_stage_of_a_rest_api_is_what_the_request_context_has_more(path: str, asked: Any, expected: Any) -> None:
@@ -721,7 +722,7 @@ DIFFERENT: dict[tuple[str, str], str] = {
     ("REST API", "get"): STAGE,
     ("REST API", "post"): STAGE,
     ("REST API", "binary upload"): STAGE,
-    **{(name, "HEAD"): BODY for name in EVENTS},
+    **{(name, "HEAD"): BODY for name in EVENTS if not name.startswith("Lattice")},
     **{(name, case): EDGE for name in ("viewer request", "origin request") for case in CASES},
 }
 
