@@ -42,7 +42,7 @@ class StreamingAdapter:
     The arguments are Mangum's:
 
     - ``lifespan``: "auto", "on" or "off". Startup runs once, here: in the init phase.
-    - ``api_gateway_base_path``: a path to take off the front of the request's.
+    - ``api_gateway_base_path``: a path that the front end has put before the app's own; it becomes ``root_path``.
     - ``custom_handlers``: classes with mangum's handler interface, asked before the known triggers.
     - ``text_mime_types``: content types whose bodies a buffered reply carries as text, by part of their name.
     - ``exclude_headers``: headers of the app's that are not passed on.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from .events import ASGI, Request
-from .exceptions import AppError
+from .events import ASGI, Request, quoted
+from .exceptions import AppError, UnknownEventError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -20,16 +20,23 @@ def describe(event: object) -> str:
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-services.html
     """
     if not isinstance(event, dict):
-        return f"a direct invocation with {_short(event)}"
+        return f"a direct invocation with {quoted(event)}"
     records = event.get("Records")
     if isinstance(records, list) and records and isinstance(records[0], dict):
         # SNS writes it with a capital.
         source = records[0].get("eventSource") or records[0].get("EventSource")
         if isinstance(source, str):
-            return f"{len(records)} record(s) of {_short(source)}"
+            return f"{len(records)} record(s) of {quoted(source)}"
     if "detail-type" in event:
-        return f"an EventBridge event, {_short(event['detail-type'])} from {_short(event.get('source'))}"
-    return f"an event with the keys {_short(sorted(map(str, event)))}"
+        return f"an EventBridge event, {quoted(event['detail-type'])} from {quoted(event.get('source'))}"
+    return f"an event with the keys {quoted([*event])}"
+
+
+def unknown(event: object) -> UnknownEventError:
+    return UnknownEventError(
+        f"no trigger is known that sends {describe(event)}; function URLs, API Gateway, ALB, Lambda@Edge and VPC "
+        "Lattice are known, custom_handlers can add others, and event_handler or events_path takes what is no request"
+    )
 
 
 def read_source(event: Any, context: Any, path: str) -> Request:
@@ -72,9 +79,3 @@ def read_source(event: Any, context: Any, path: str) -> Request:
         "aws.context": context,
     }
     return Request(scope, body, "event", reply)
-
-
-def _short(value: object) -> str:
-    """Short, and ASCII, which every log and the Runtime API can take."""
-    text = ascii(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."

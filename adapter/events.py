@@ -1,9 +1,8 @@
 """Lambda events as HTTP requests: which trigger sent it, its ASGI scope and body, and the reply that the trigger reads.
 
-A function URL's events are read here. The other triggers, and the custom ones
-that users bring, are mangum's handlers: classes with ``infer(event, context,
-config)``, ``scope``, ``body`` and ``__call__(response)``, a shape that
-`FunctionURL` shares.
+A function URL's events are read here, all others in a module of their trigger's, which is imported when the first of
+them comes. Each trigger is a class with ``scope``, ``body`` and ``__call__(response)``: the shape of mangum's handlers,
+and of the custom ones that users bring, which have ``infer(event, context, config)`` too.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ import string
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .exceptions import EventError, UnknownEventError
+from .exceptions import EventError
 from .response import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from mangum.types import LambdaConfig, LambdaHandler, Response
 
+    from .trigger import Trigger
     from .types import LambdaEvent, Scope
 
 TEXT_MIME_TYPES = (
@@ -37,6 +37,7 @@ ASGI = {"version": "3.0", "spec_version": "2.3"}
 """From 2.4 on a server's `send` raises after a disconnect, and Starlette then skips the background tasks."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HTTP_VERSIONS = {"2.0": "2", "": "1.1"}  # ASGI knows "1.0", "1.1" and "2"
 _NAME = string.ascii_letters + string.digits + "._~%!$&'()*+,;=-"
 _ADDRESS = string.hexdigits + ":."
 
@@ -44,8 +45,8 @@ _ADDRESS = string.hexdigits + ":."
 class Request:
     """One event, read: what the app is called with, and how its trigger wants the reply.
 
-    ``trigger`` is its name; ``reply`` makes what its front end takes in place
-    of a streamed reply: a dict of status, headers and body.
+    ``trigger`` is "function-url", "http-api", "rest-api", "alb", "lambda-edge", "vpc-lattice", or the class name of a
+    custom handler; ``reply`` makes what its front end takes where it does not take a stream, a dict.
     """
 
     __slots__ = ("body", "reply", "scope", "trigger")
@@ -62,22 +63,26 @@ def read_event(
 ) -> Request:
     """The request in ``event``; `EventError` if it is malformed, or no trigger's."""
     if not isinstance(event, dict):
-        raise _unknown(event)
-    trigger: type[LambdaHandler]
+        from .event_sources import unknown
+
+        raise unknown(event)
+    kind: type[Any]
     try:
-        for trigger in _triggers(event, custom_handlers):
-            if trigger.infer(event, context, config):
-                handler = trigger(event, context, config)
-                scope, body = handler.scope, handler.body
+        for kind in custom_handlers:
+            if kind.infer(event, context, config):
+                trigger = kind.__name__
                 break
         else:
-            raise _unknown(event)
+            kind = FunctionURL if is_function_url(event) else _other(event)
+            trigger = kind.trigger
+        handler = kind(event, context, config)
+        scope, body = handler.scope, handler.body
     except EventError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exception:
         raise EventError(
-            f"the event is malformed, {trigger.__name__} cannot read it: "
-            f"{type(exception).__name__}: {ascii(str(exception))}"
+            f"the event is malformed, {kind.__name__} cannot read it: "
+            f"{type(exception).__name__}: {quoted(str(exception))}"
         ) from exception
     scope["asgi"] = ASGI.copy()  # the app's to change, like all of the scope
     scope.setdefault("extensions", {})
@@ -86,25 +91,23 @@ def read_event(
         headers = [[name.encode("latin-1"), value.encode("latin-1")] for name, value in head.headers]
         return handler({"status": head.status, "headers": headers, "body": body})
 
-    return Request(scope, body, "function-url" if isinstance(handler, FunctionURL) else trigger.__name__, reply)
+    return Request(scope, body, trigger, reply)
 
 
-def _unknown(event: object) -> UnknownEventError:
-    from .event_sources import describe
-
-    return UnknownEventError(
-        f"no trigger is known that sends {describe(event)}; function URLs, API Gateway, ALB and Lambda@Edge are known; "
-        "custom_handlers can add others, and event_handler or events_path takes events that are no HTTP requests"
+def is_function_url(event: LambdaEvent) -> bool:
+    """Its events are those of an HTTP API but for the domain, ``<url-id>.lambda-url.<region>.on.aws``."""
+    request_context = event.get("requestContext")
+    return (
+        event.get("version") == "2.0"
+        and isinstance(request_context, dict)
+        and ".lambda-url." in str(request_context.get("domainName"))
     )
 
 
-def _triggers(event: LambdaEvent, custom: Sequence[type[LambdaHandler]]) -> Sequence[type[LambdaHandler]]:
-    """In the order in which they are asked. Mangum is imported for events that need it: it costs a cold start."""
-    if not custom and FunctionURL.infer(event):
-        return (FunctionURL,)
-    from mangum.handlers import ALB, APIGateway, HTTPGateway, LambdaAtEdge
+def _other(event: LambdaEvent) -> type[Trigger]:
+    from .trigger import known  # not for a function URL: imports cost a cold start
 
-    return (*custom, FunctionURL, ALB, HTTPGateway, APIGateway, LambdaAtEdge)
+    return known(event)
 
 
 class FunctionURL:
@@ -113,15 +116,7 @@ class FunctionURL:
     https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads
     """
 
-    @classmethod
-    def infer(cls, event: LambdaEvent, context: object = None, config: object = None) -> bool:
-        """Its events are those of an HTTP API but for the domain, ``<url-id>.lambda-url.<region>.on.aws``."""
-        request_context = event.get("requestContext")
-        return (
-            event.get("version") == "2.0"
-            and isinstance(request_context, dict)
-            and ".lambda-url." in str(request_context.get("domainName"))
-        )
+    trigger = "function-url"
 
     def __init__(self, event: LambdaEvent, context: Any, config: LambdaConfig) -> None:
         self.event = event
@@ -130,90 +125,165 @@ class FunctionURL:
 
     @property
     def scope(self) -> Scope:
-        """The ASGI HTTP connection scope (ASGI spec, HTTP & WebSocket, "HTTP Connection Scope")."""
-        event = self.event
-        http = _field(event, "requestContext", dict)
-        http = _field(http, "http", dict, "requestContext.")
-        raw_path = _field(event, "rawPath", str, default="") or _field(http, "path", str, "requestContext.http.", "/")
-        headers = {name.lower(): value for name, value in _field(event, "headers", dict, default={}).items()}
-        cookies = _field(event, "cookies", list, default=[])
-        if cookies:
-            headers["cookie"] = "; ".join(map(str, cookies))
-        scheme = headers.get("x-forwarded-proto", "").lower()
-        scheme = scheme if scheme in _DEFAULT_PORTS else "https"
-        client = _field(http, "sourceIp", str, "requestContext.http.", "")
-        return {
-            "type": "http",
-            "asgi": ASGI,
-            "http_version": _field(http, "protocol", str, "requestContext.http.", "HTTP/1.1").partition("/")[2]
-            or "1.1",
-            "method": _field(http, "method", str, "requestContext.http.").upper(),
-            "scheme": scheme,
-            "path": unquote(strip_base_path(raw_path, self.config["api_gateway_base_path"])),
-            "raw_path": _encoded(raw_path),
-            "query_string": _encoded(_field(event, "rawQueryString", str, default="")),
-            "root_path": "",
-            "headers": _fields(headers),
-            "client": (client, 0) if client else None,
-            "server": _server(
-                headers.get("host", ""),
-                str(event["requestContext"].get("domainName", "")),
-                headers.get("x-forwarded-port", ""),
-                scheme,
-            ),
-            "extensions": {},
-            "aws.event": event,
-            "aws.context": self.context,
-        }
+        raw_path = path_2_0(self.event)
+        path = unquote(raw_path)
+        root_path = mounted_at(path, self.config["api_gateway_base_path"])
+        return scope_2_0(self.event, self.context, path, encoded(raw_path), root_path)
 
     @property
     def body(self) -> bytes:
-        body: str = _field(self.event, "body", str, default="")
-        if not self.event.get("isBase64Encoded"):
-            return body.encode()
-        try:
-            return base64.b64decode(body, validate=True)
-        except ValueError as exception:
-            raise EventError(f"the event's body says it is base64, and is not: {exception}") from exception
+        return read_body(self.event, "isBase64Encoded")
 
     def __call__(self, response: Response) -> dict[str, Any]:
         head = Head.parse(response["status"], response["headers"])
         return proxy_reply(head, response["body"], self.config["text_mime_types"])
 
 
+def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root_path: str) -> Scope:
+    """The scope of a payload 2.0. The services that send it differ in the path only."""
+    request_context = field(event, "requestContext", dict)
+    http = field(request_context, "http", dict, "requestContext.")
+    headers = {name.lower(): value for name, value in field(event, "headers", dict, default={}).items()}
+    cookies = field(event, "cookies", list, default=[])
+    if cookies:
+        headers["cookie"] = "; ".join(map(str, cookies))
+    scheme = forwarded_scheme(headers)
+    client = field(http, "sourceIp", str, "requestContext.http.", "")
+    return http_scope(
+        event,
+        context,
+        method=field(http, "method", str, "requestContext.http."),
+        path=path,
+        raw_path=raw_path,
+        root_path=root_path,
+        query_string=encoded(field(event, "rawQueryString", str, default="")),
+        headers=headers.items(),
+        client=(client, 0) if client else None,
+        scheme=scheme,
+        server=server(headers, str(request_context.get("domainName") or ""), scheme),
+        protocol=field(http, "protocol", str, "requestContext.http.", ""),
+    )
+
+
+def http_scope(
+    event: LambdaEvent,
+    context: Any,
+    *,
+    method: str,
+    path: str,
+    raw_path: bytes,
+    root_path: str,
+    query_string: bytes,
+    headers: Collection[tuple[str, str]],
+    client: tuple[str, int] | None,
+    scheme: str,
+    server: tuple[str, int] | None,
+    protocol: str = "",
+) -> Scope:
+    """The ASGI HTTP connection scope (ASGI spec, HTTP & WebSocket, "HTTP Connection Scope").
+
+    A path that is the ``root_path`` itself gets a slash: what the app has there is its route for "/".
+    """
+    if root_path and path == root_path:
+        path += "/"
+        raw_path += b"/"
+    version = protocol.partition("/")[2]
+    return {
+        "type": "http",
+        "asgi": ASGI,
+        "http_version": _HTTP_VERSIONS.get(version, version),
+        "method": method.upper(),
+        "scheme": scheme,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": query_string,
+        "root_path": root_path,
+        "headers": _fields(headers),
+        "client": client,
+        "server": server,
+        "extensions": {},
+        "aws.event": event,
+        "aws.context": context,
+    }
+
+
+def path_2_0(event: LambdaEvent) -> str:
+    """The path of a payload 2.0, as it stands there."""
+    http = field(field(event, "requestContext", dict), "http", dict, "requestContext.")
+    path: str = field(event, "rawPath", str, default="") or field(http, "path", str, "requestContext.http.", "")
+    return path or "/"
+
+
 def proxy_reply(head: Head, body: bytes, text_mime_types: Sequence[str] = TEXT_MIME_TYPES) -> dict[str, Any]:
     """The reply as a dict: ``statusCode``, ``headers`` and ``cookies`` if any, ``body``, ``isBase64Encoded``."""
     headers, cookies = head.combine(",")
-    content_type = headers.get("content-type", "")
-    text = None
-    if not body or any(mime_type in content_type for mime_type in text_mime_types):
-        try:
-            text = body.decode()
-        except UnicodeDecodeError:
-            pass  # not the text that its type says
     reply: dict[str, Any] = {"statusCode": head.status}
     if headers:
         reply["headers"] = headers
     if cookies:
         reply["cookies"] = cookies
-    reply["body"] = base64.b64encode(body).decode() if text is None else text
-    reply["isBase64Encoded"] = text is None
+    reply["body"], reply["isBase64Encoded"] = text_or_base64(head, body, text_mime_types)
     return reply
 
 
-def strip_base_path(path: str, base_path: str) -> str:
-    """``path`` below ``base_path``, whole segments only: ``/api`` is not the base of ``/apis``."""
-    base_path = "/" + base_path.strip("/")
-    if base_path != "/" and (path == base_path or path.startswith(base_path + "/")):
-        path = path.removeprefix(base_path)
-    return path or "/"
+def text_or_base64(head: Head, body: bytes, text_mime_types: Collection[str]) -> tuple[str, bool]:
+    """The body as JSON can carry it, and whether that is base64: text only where its type says so and it is UTF-8."""
+    content_type = dict(head.headers).get("content-type", "")
+    if not body or any(mime_type in content_type for mime_type in text_mime_types):
+        try:
+            return body.decode(), False
+        except UnicodeDecodeError:
+            pass  # not the text that its type says
+    return base64.b64encode(body).decode(), True
 
 
-def _server(host: str, domain: str, forwarded_port: str, scheme: str) -> tuple[str, int]:
+def read_body(event: LambdaEvent, base64_field: str) -> bytes:
+    body: str = field(event, "body", str, default="")
+    return from_base64(body) if event.get(base64_field) else body.encode()
+
+
+def from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as exception:
+        raise EventError(f"the event's body says it is base64, and is not: {exception}") from exception
+
+
+def mounted_at(path: str, base_path: str, stage: str = "") -> str:
+    """The ``root_path`` that ``path``, decoded and as the client asked for it, begins with; "" if with none.
+
+    It is the stage (``/prod``), the base path, or the one after the other; a base path may have the stage in it. Both
+    are taken by whole segments: ``/api`` is not the base of ``/apis``. A path outside them is the app's as it is.
+    """
+    if not stage and base_path in ("", "/"):
+        return ""
+    base_path = unquote(base_path).strip("/")
+    base_path = base_path and "/" + base_path
+    candidates = [stage + base_path, stage]
+    if is_below(base_path, stage):
+        candidates.insert(0, base_path)
+    for candidate in candidates:
+        if candidate and is_below(path, candidate):
+            return candidate
+    return ""
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether ``path`` is ``root`` or has it as its first segments."""
+    return path == root or path.startswith(root + "/")
+
+
+def forwarded_scheme(headers: dict[str, str]) -> str:
+    scheme = headers.get("x-forwarded-proto", "").lower()
+    return scheme if scheme in _DEFAULT_PORTS else "https"
+
+
+def server(headers: dict[str, str], domain: str, scheme: str) -> tuple[str, int] | None:
     """Name and port of a Host header, ``a``, ``a:80`` or ``[::1]:80``; of the front end where it is none of these.
 
     A host is what RFC 3986, 3.2.2 calls one. For anything else Starlette asks for the server's name as well.
     """
+    host = headers.get("host", "")
     if host.startswith("["):
         name, bracket, rest = host[1:].partition("]")
         colon, port = rest[:1], rest[1:]
@@ -222,25 +292,25 @@ def _server(host: str, domain: str, forwarded_port: str, scheme: str) -> tuple[s
     else:
         name, colon, port = host.partition(":")
         legal = name and not name.strip(_NAME)
-    if not legal or not (colon == ":" and _is_port(port) or not colon):
+    if not legal or not (colon == ":" and is_port(port) or not colon):
         name, port = domain, ""
-    port = port or forwarded_port
-    return name, int(port) if _is_port(port) else _DEFAULT_PORTS[scheme]
+    port = port or headers.get("x-forwarded-port", "")
+    return (name, int(port) if is_port(port) else _DEFAULT_PORTS[scheme]) if name else None
 
 
-def _is_port(text: str) -> bool:
+def is_port(text: str) -> bool:
     return 0 < len(text) <= 5 and not text.strip(string.digits) and int(text) < 65536
 
 
-def _fields(headers: dict[str, str]) -> list[list[bytes]]:
+def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
     """The headers as ASGI has them."""
     try:
-        return [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers.items()]
+        return [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers]
     except UnicodeEncodeError:
-        return [[_encoded(name), _encoded(value)] for name, value in headers.items()]
+        return [[encoded(name), encoded(value)] for name, value in headers]
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
     """The bytes a client sent: one a character, unless the event has characters beyond latin-1."""
     try:
         return text.encode("latin-1")
@@ -251,7 +321,7 @@ def _encoded(text: str) -> bytes:
 _REQUIRED: Any = object()
 
 
-def _field(parent: dict[str, Any], name: str, kind: type, where: str = "", default: Any = _REQUIRED) -> Any:
+def field(parent: dict[str, Any], name: str, kind: type, where: str = "", default: Any = _REQUIRED) -> Any:
     """A field of the event, of the type it has to have; null is as good as absent."""
     value = parent.get(name)
     if value is None:
@@ -259,14 +329,17 @@ def _field(parent: dict[str, Any], name: str, kind: type, where: str = "", defau
             raise EventError(f"the event has no {where}{name}")
         return default
     if not isinstance(value, kind):
-        raise EventError(f"the event's {where}{name} is {_quoted(value)}, where {_KINDS[kind]} is needed")
+        raise EventError(f"the event's {where}{name} is {quoted(value)}, where {_KINDS[kind]} is needed")
     return value
 
 
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
     """Anything from an event, for a message: short, and ASCII, which every log and the Runtime API can take."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        return "something nested too deep to show"
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter.events import FunctionURL, Request, proxy_reply, read_event, strip_base_path
+from adapter.events import FunctionURL, Request, proxy_reply, read_event
 from adapter.exceptions import EventError
 from adapter.response import Head
 
@@ -56,7 +56,8 @@ def test_the_scope_is_whole() -> None:
         "aws.context": "the context",
     }
     assert request.body == "héllo".encode()
-    assert request.streams
+    assert request.trigger == "function-url"
+    assert request.trigger == "function-url"
 
 
 def test_nothing_of_one_scope_is_in_the_next() -> None:
@@ -123,7 +124,7 @@ def test_headers_of_any_form_give_a_request(host: str, port: str, proto: str) ->
 def test_http_2() -> None:
     event = function_url()
     event["requestContext"]["http"]["protocol"] = "HTTP/2.0"
-    assert read(event).scope["http_version"] == "2.0"
+    assert read(event).scope["http_version"] == "2"
 
 
 def test_binary_body() -> None:
@@ -131,37 +132,40 @@ def test_binary_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "base", "expected"),
+    ("path", "base", "whole", "root"),
     [
-        ("/api/items", "/api", "/items"),
-        ("/api/items", "api/", "/items"),
-        ("/api", "/api", "/"),
-        ("/api/", "/api", "/"),
-        ("/apis", "/api", "/apis"),
-        ("/other", "/api", "/other"),
-        ("/items", "/", "/items"),
-        ("/items", "", "/items"),
-        ("", "/", "/"),
+        ("/api/items", "/api", "/api/items", "/api"),
+        ("/api/items", "api/", "/api/items", "/api"),
+        ("/api/v%201/items", "/api/v 1", "/api/v 1/items", "/api/v 1"),
+        ("/api", "/api", "/api/", "/api"),
+        ("/api/", "/api", "/api/", "/api"),
+        ("/apis", "/api", "/apis", ""),
+        ("/other", "/api", "/other", ""),
+        ("/items", "/", "/items", ""),
+        ("/items", "", "/items", ""),
+        ("", "/", "/", ""),
+        ("", "/api", "/", ""),
     ],
 )
-def test_base_path(path: str, base: str, expected: str) -> None:
-    assert strip_base_path(path, base) == expected
-    if path:
-        assert read(function_url(path), base_path=base).scope["path"] == expected
+def test_base_path(path: str, base: str, whole: str, root: str) -> None:
+    """As ASGI has it: `path` is all that the client asked for, and begins with `root_path`."""
+    scope = read(function_url(path), base_path=base).scope
+    assert (scope["path"], scope["root_path"]) == (whole, root)
+    assert scope["raw_path"] == (b"/api/" if path == "/api" else path.encode() or b"/")
 
 
 def test_an_http_api_is_not_a_function_url() -> None:
     event = function_url()
     event["requestContext"]["domainName"] = "abc.execute-api.us-east-1.amazonaws.com"
     request = read(event)
-    assert not request.streams
+    assert request.trigger != "function-url"
     assert request.scope["asgi"]["spec_version"] == "2.3"
     assert request.scope["extensions"] == {}
 
 
 @pytest.mark.parametrize("event", [{}, {"Records": [{"eventSource": "aws:sqs"}]}, {"version": "2.0"}])
 def test_an_event_of_no_known_trigger(event: Any) -> None:
-    with pytest.raises(EventError, match="no trigger is known that sends an event like this"):
+    with pytest.raises(EventError, match="no trigger is known that sends (an event with the keys|1 record)"):
         read(event)
 
 
@@ -190,6 +194,14 @@ def test_the_message_is_short_whatever_the_event() -> None:
     with pytest.raises(EventError) as caught:
         read({**function_url(), "rawPath": ["x" * 10_000]})
     assert len(str(caught.value)) < 200
+
+
+def test_the_message_is_short_however_deep_the_event() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(EventError, match="the event's rawPath is something nested too deep to show, where a string"):
+        read({**function_url(), "rawPath": deep})
 
 
 @pytest.mark.parametrize(
@@ -224,6 +236,6 @@ def test_a_reply_without_headers_or_cookies_has_neither() -> None:
 def test_the_trigger_is_a_handler_as_mangum_knows_them() -> None:
     config: Any = {"api_gateway_base_path": "/", "text_mime_types": ["text/"], "exclude_headers": []}
     handler = FunctionURL(function_url(), None, config)
-    assert FunctionURL.infer(handler.event, None, config)
+    assert (handler.scope["method"], handler.body) == ("GET", b"")
     response: Any = {"status": 200, "headers": [[b"content-type", b"text/plain"]], "body": b"x"}
     assert handler(response)["body"] == "x"

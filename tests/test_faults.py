@@ -150,9 +150,9 @@ async def test_an_app_that_exits_ends_the_process() -> None:
 
 
 MALFORMED = {
-    "no request context": ({"version": "2.0"}, "no trigger is known that sends an event like this"),
-    "not an object": ([1, 2], "an event from HTTP is a JSON object, not [1, 2]"),
-    "a string": ("x" * 1000, "an event from HTTP is a JSON object, not 'xxx"),
+    "no request context": ({"version": "2.0"}, "no trigger is known that sends an event with the keys ['version']"),
+    "not an object": ([1, 2], "no trigger is known that sends a direct invocation with [1, 2]"),
+    "a string": ("x" * 1000, "no trigger is known that sends a direct invocation with 'xxx"),
     "no method": (
         {"version": "2.0", "requestContext": {"domainName": "a.lambda-url.b", "http": {"path": "/"}}},
         "the event has no requestContext.http.method",
@@ -181,7 +181,7 @@ async def test_a_malformed_event_fails_its_invocation_alone() -> None:
             assert b"EventError" in invoked.error
             assert not invoked.chunks
         assert (await running.api.run(function_url("/ok"))).body == b"ok"
-    assert running.output.count("[ERROR] EventError") == len(MALFORMED)
+    assert len(re.findall(r"\[ERROR\] (Unknown)?EventError", running.output)) == len(MALFORMED)
 
 
 async def test_a_refused_response_is_not_posted_again() -> None:

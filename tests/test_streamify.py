@@ -576,5 +576,5 @@ def test_every_exception_is_an_adapter_error() -> None:
     import adapter
 
     errors = [getattr(adapter, name) for name in adapter.__all__ if name.endswith(("Error", "Failure"))]
-    assert len(errors) == 7
+    assert len(errors) == 8
     assert all(issubclass(error, AdapterError) for error in errors)

@@ -87,7 +87,7 @@ def test_the_handler_is_the_last_line_of_the_app(function: dict[str, Any]) -> No
     module, name = function["Handler"].split(".")
     source = (ROOT / function["CodeUri"] / f"{module}.py").read_text()
     last = ast.parse(source).body[-1]
-    assert ast.unparse(last) == f"{name} = StreamingAdapter(app)"
+    assert ast.unparse(last) == f"{name} = StreamingAdapter(app, event_handler=on_event)"
 
 
 def test_the_store_is_a_table_of_its_own_with_the_keys_that_the_app_uses(

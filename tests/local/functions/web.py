@@ -31,7 +31,7 @@ async def show(request: Request) -> Response:
         "path": request.url.path,
         "query": request.query_params.multi_items(),
         "cookies": request.cookies,
-        "twice": request.headers.get("x-twice"),
+        "twice": ",".join(request.headers.getlist("x-twice")),
         "client": request.client.host if request.client else None,
         "body": body.decode("latin-1"),
     }
