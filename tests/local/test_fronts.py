@@ -79,9 +79,17 @@ async def test_mangum_app(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["function-url", *WHOLE])
 async def test_app_of_the_library(name: str) -> None:
-    """It streams to a function URL, and returns proxy results to the others."""
+    """It streams to a function URL, and posts proxy results to the others; its background work runs after either."""
     async with local_lambda("web.adapter", scripted=False, **front(name)) as running:
         await ask(running)
+        failed = await running.client.get("/?fail")
+        assert (failed.status_code, failed.text) == (500, "Internal Server Error")
+        request = await running.client.get("/?work")
+        assert request.status_code == 200
+        await running.terminal.until("^worked on$")
+        before, _, _ = running.terminal.getvalue().partition("\nworked on\n")
+        # The caller has its answer before the Runtime API acknowledges it; the work begins after that.
+        assert before.splitlines()[-1].startswith("RESPONSE RequestId: ")
 
 
 @pytest.mark.parametrize("name", ["http-api", "buffered"])

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from mangum import Mangum
+from starlette.background import BackgroundTask
 
 from adapter import StreamingAdapter
 
@@ -26,6 +27,8 @@ def stream(megabytes: int) -> Response:
 async def show(request: Request) -> Response:
     """What the app was asked; the answer has repeated cookies and says what it is told to by the query."""
     body = await request.body()
+    if "fail" in request.query_params:
+        raise ValueError("of the app")
     seen = {
         "method": request.method,
         "path": request.url.path,
@@ -42,6 +45,8 @@ async def show(request: Request) -> Response:
         response = Response(status_code=status)
     else:
         response = Response(json.dumps(seen), status, media_type="application/json")
+    if "work" in request.query_params:
+        response.background = BackgroundTask(print, "worked on")
     response.set_cookie("a", "1")
     response.set_cookie("b", "2")
     return response
