@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mangum.types import LambdaConfig, LambdaHandler
 
     from .events import Request
-    from .types import ASGIApp, LambdaEvent, LifespanMode
+    from .types import ASGIApp, LifespanMode
 
 
 class StreamingAdapter:
@@ -100,7 +100,7 @@ class StreamingAdapter:
         if self._home.api is not None:
             self._startup()
 
-    def __call__(self, event: LambdaEvent, context: Any) -> Any:
+    def __call__(self, event: Any, context: Any) -> Any:
         """Answer an event: under awslambdaric ``{"statusCode": N}``, the reply itself elsewhere."""
         self._startup()
         token = enter(context)

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from adapter import ConfigurationError, StreamingAdapter
 from adapter.buffered import MAX_REPLY
@@ -12,6 +13,7 @@ from adapter.buffered import MAX_REPLY
 from .events import EVENTS, Sent, function_url, http_api_event, rest_api_event
 from .runtime_api import function
 
+app = FastAPI()
 ASYNC = ["background", "background-done", "next"]
 
 
@@ -119,11 +121,11 @@ async def test_a_custom_handler_whose_reply_fails_is_an_invocation_error() -> No
 @pytest.mark.parametrize("stream", ["function-url", ["http-api"], ["alb", "function-url"]])
 def test_what_cannot_stream_is_refused(stream: Any) -> None:
     with pytest.raises(ConfigurationError, match="stream must name triggers that can take a stream"):
-        StreamingAdapter(lambda scope, receive, send: None, stream=stream)  # type: ignore[arg-type, return-value]
+        StreamingAdapter(app, stream=stream)
 
 
 def test_what_the_environment_says_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTER_STREAM", "function-url, alb")
     with pytest.raises(ConfigurationError, match="ADAPTER_STREAM must name triggers that can take a stream"):
-        StreamingAdapter(lambda scope, receive, send: None)  # type: ignore[arg-type, return-value]
-    StreamingAdapter(lambda scope, receive, send: None, stream=(), lifespan="off")  # type: ignore[arg-type, return-value]
+        StreamingAdapter(app)
+    StreamingAdapter(app, stream=(), lifespan="off")

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from adapter import ConfigurationError, StreamingAdapter, UnknownEventError
 from adapter.event_sources import describe
@@ -117,7 +118,7 @@ def test_outside_lambda() -> None:
         await send({"type": "http.response.body", "body": body})
 
     assert StreamingAdapter(app, lifespan="off", events_path="/events")(SQS, {}) == SQS
-    assert StreamingAdapter(app, lifespan="off", event_handler=lambda event, _: [event])(7, {}) == [7]  # type: ignore[arg-type]
+    assert StreamingAdapter(app, lifespan="off", event_handler=lambda event, _: [event])(7, {}) == [7]
     with pytest.raises(UnknownEventError, match=r"no trigger is known that sends 1 record\(s\) of 'aws:sqs'"):
         StreamingAdapter(app, lifespan="off")(SQS, {})
 
@@ -133,4 +134,4 @@ def test_outside_lambda() -> None:
 )
 def test_arguments_that_are_wrong(arguments: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        StreamingAdapter(lambda scope, receive, send: None, **arguments)  # type: ignore[arg-type, return-value]
+        StreamingAdapter(FastAPI(), **arguments)
