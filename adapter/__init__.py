@@ -1,11 +1,13 @@
 """FastAPI on AWS Lambda: responses stream live, and BackgroundTasks run after the stream has closed."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 from .exceptions import (
     AdapterError,
     AppError,
     ConfigurationError,
+    DeadlineExceeded,
     EventError,
     LifespanFailure,
     RuntimeApiError,
@@ -18,9 +20,12 @@ __version__ = "0.1.0"
 __all__ = [
     "AdapterError",
     "AppError",
+    "BackgroundFailure",
     "BlockingResponseStream",
     "ConfigurationError",
+    "DeadlineExceeded",
     "EventError",
+    "Executor",
     "LifespanFailure",
     "ResponseStream",
     "RuntimeApiError",
@@ -29,32 +34,37 @@ __all__ = [
     "UnknownEventError",
     "current_invocation",
     "log_filter",
+    "remaining_time",
     "streamify",
+    "wait_until",
 ]
 
 if TYPE_CHECKING:
     from .asgi import StreamingAdapter
     from .blocking import BlockingResponseStream
-    from .current import current_invocation, log_filter
+    from .executor import Executor
     from .handler import streamify
+    from .invocation import current_invocation, log_filter, remaining_time
     from .stream import ResponseStream
+    from .work import BackgroundFailure, wait_until
 else:
 
     def __getattr__(name: str) -> object:
         """Import what is asked for: what a function does not use shall cost its cold start nothing."""
-        match name:
-            case "StreamingAdapter":
-                from .asgi import StreamingAdapter as value
-            case "streamify":
-                from .handler import streamify as value
-            case "BlockingResponseStream":
-                from .blocking import BlockingResponseStream as value
-            case "current_invocation":
-                from .current import current_invocation as value
-            case "log_filter":
-                from .current import log_filter as value
-            case "ResponseStream":
-                from .stream import ResponseStream as value
-            case _:
-                raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return globals().setdefault(name, value)
+        module = _MODULES.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, getattr(importlib.import_module(module, __name__), name))
+
+    _MODULES = {
+        "BackgroundFailure": ".work",
+        "BlockingResponseStream": ".blocking",
+        "Executor": ".executor",
+        "ResponseStream": ".stream",
+        "StreamingAdapter": ".asgi",
+        "current_invocation": ".invocation",
+        "log_filter": ".invocation",
+        "remaining_time": ".invocation",
+        "streamify": ".handler",
+        "wait_until": ".work",
+    }

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import inspect
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .current import enter, leave
 from .cycle import HTTPCycle
 from .environment import environment
 from .events import TEXT_MIME_TYPES, read_event
 from .exceptions import ConfigurationError, UnknownEventError
+from .invocation import enter, leave
 from .lifespan import MODES, Lifespan
 from .response import SERVER_ERROR, Buffer
 from .stream import ResponseStream
+from .work import Rules, Work, watch_background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from .events import Request
     from .types import ASGIApp, LifespanMode
+    from .work import BackgroundFailure, Hook
 
 
 class StreamingAdapter:
@@ -57,6 +60,19 @@ class StreamingAdapter:
       any JSON. What it returns is the invocation's result, what it raises an invocation error, with Lambda's retries.
     - ``events_path``: a path of the app's that takes such events instead, as ``POST`` with the event as JSON; its JSON
       reply is the result, a status of 400 or more an invocation error.
+
+    For what comes after the response (docs/background.md), in seconds:
+
+    - ``drain_timeout``: how long the tasks that a request has started, and that run on when its handler has returned,
+      are waited for; 0 for not at all. `wait_until` and `Executor` are for what has to be done however long it takes.
+    - ``deadline_margin``: how long before the function's timeout what is still under way is cancelled. Half of it is
+      for cleanup; what runs after the handler, a tracer's flush, needs some too. At most half of the time there is.
+    - ``after_response``: a function without arguments, or a list of them, sync (in a thread) or async, to be called
+      after everything else: to flush telemetry. Also when the app has failed.
+    - ``on_background_error``: a function, sync (in a thread) or async, that is called with a `BackgroundFailure`.
+    - ``raise_background_errors``: True to have the handler raise what has failed after the response, in place of a log
+      line: an exception, or a group of several. Its caller has had the whole response all the same.
+    - ``sse_deadline_event``: True to end server-sent events that the deadline cuts short with an ``event: error``.
     """
 
     def __init__(
@@ -71,6 +87,12 @@ class StreamingAdapter:
         stream: Collection[str] | None = None,
         event_handler: Callable[[Any, Any], Any] | None = None,
         events_path: str | None = None,
+        drain_timeout: float = 10.0,
+        deadline_margin: float = 1.0,
+        after_response: Hook | Sequence[Hook] | None = None,
+        on_background_error: Callable[[BackgroundFailure], object] | None = None,
+        raise_background_errors: bool = False,
+        sse_deadline_event: bool = False,
     ) -> None:
         if not callable(app):
             raise ConfigurationError(f"app must be an ASGI application, not {app!r}")
@@ -92,8 +114,17 @@ class StreamingAdapter:
             raise ConfigurationError(f"events_path must be a path like '/events', not {events_path!r}")
         if event_handler is not None and events_path is not None:
             raise ConfigurationError("event_handler and events_path are for the same events: give one of them")
-        self._event_handler = event_handler
+        self._event_handler: Any = event_handler
         self._events_path = events_path
+        self._rules = Rules(
+            drain_timeout=drain_timeout,
+            deadline_margin=deadline_margin,
+            after_response=after_response,
+            on_background_error=on_background_error,
+            raise_background_errors=raise_background_errors,
+            sse_deadline_event=sse_deadline_event,
+        )
+        watch_background_tasks()
         self._home = environment()
         self._lifespan = None if lifespan == "off" else Lifespan(app, lifespan)
         self._started = self._lifespan is None
@@ -103,47 +134,75 @@ class StreamingAdapter:
     def __call__(self, event: Any, context: Any) -> Any:
         """Answer an event: under awslambdaric ``{"statusCode": N}``, the reply itself elsewhere."""
         self._startup()
-        token = enter(context)
+        invocation, is_platforms = self._home.invocation(context)
+        token = enter(invocation, alone=self._home.is_alone)
         try:
+            request = self._read(event, context)
+            work = Work(invocation, self._rules)
+            if request is not None:
+                return self._home.serve(work, self._answer(request, work, is_platforms))
+            # A handler as Lambda knows them: a sync one is called where no event loop runs, as it would be there.
             try:
-                request = read_event(event, context, self._config, self._custom_handlers)
-            except UnknownEventError:
-                if self._event_handler is not None:
-                    return self._handle(self._event_handler, event, context)
-                if self._events_path is None:
-                    raise
-                from .event_sources import read_source
-
-                request = read_source(event, context, self._events_path)
-            request.scope["state"] = {} if self._lifespan is None else self._lifespan.state.copy()
-            return self._home.run(self._answer(request, context))
+                result = self._event_handler(event, context)
+            except Exception as exception:
+                result, work.error = None, exception
+            if asyncio.iscoroutine(result):
+                return self._home.serve(work, result)
+            work.value = result
+            return self._home.serve(work, None)
         finally:
             leave(token)
 
-    def _handle(self, handler: Callable[[Any, Any], Any], event: object, context: Any) -> Any:
-        """By a handler as Lambda knows them: a sync one is called where no event loop runs, as it would be there."""
-        result = handler(event, context)
-        return self._home.run(result) if asyncio.iscoroutine(result) else result
+    async def adapter_handle(self, event: Any, context: Any) -> Any:
+        """`__call__` for a runtime whose loop runs: `adapter.runtime`."""
+        invocation, is_platforms = self._home.invocation(context)
+        request = self._read(event, context)
+        work = Work(invocation, self._rules)
+        if request is None:
+            return await self._home.conduct(work, self._handle(event, context))
+        return await self._home.conduct(work, self._answer(request, work, is_platforms))
 
-    async def _answer(self, request: Request, context: Any) -> Any:
+    async def _handle(self, event: object, context: Any) -> Any:
+        """By the event handler; a sync one in a thread, since the loop runs on."""
+        if inspect.iscoroutinefunction(self._event_handler):
+            return await self._event_handler(event, context)
+        return await asyncio.to_thread(self._event_handler, event, context)
+
+    def _read(self, event: Any, context: Any) -> Request | None:
+        """The event as a request; None for the event handler."""
+        try:
+            request = read_event(event, context, self._config, self._custom_handlers)
+        except UnknownEventError:
+            if self._event_handler is not None:
+                return None
+            if self._events_path is None:
+                raise
+            from .event_sources import read_source
+
+            request = read_source(event, context, self._events_path)
+        request.scope["state"] = {} if self._lifespan is None else self._lifespan.state.copy()
+        return request
+
+    async def _answer(self, request: Request, work: Work, is_platforms: bool) -> Any:
         bodiless = request.scope["method"] == "HEAD"
-        invocation = self._home.invocation(context)
-        if invocation is None:
+        invocation = work.invocation
+        work.is_http = True
+        if not is_platforms:
             buffer = Buffer()
-            request_id = str(getattr(context, "aws_request_id", ""))
-            await self._run(request, ResponseStream(buffer, request_id, bodiless=bodiless), request_id)
+            await self._run(request, ResponseStream(buffer, invocation.request_id, bodiless=bodiless), work)
             return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
         if request.trigger in self._stream:
             stream, reply = await self._home.stream(invocation, bodiless=bodiless), None
         else:
             stream, reply = self._home.buffered(invocation, request.reply, bodiless=bodiless)
-        await self._run(request, stream, invocation.request_id)
+        await self._run(request, stream, work)
         if reply is not None and reply.error is not None:
             raise reply.error
         return {"statusCode": stream.status}
 
-    async def _run(self, request: Request, stream: ResponseStream, request_id: str) -> None:
-        cycle = HTTPCycle(request.scope, request.body, stream, request_id, self._config["exclude_headers"])
+    async def _run(self, request: Request, stream: ResponseStream, work: Work) -> None:
+        work.stream = stream
+        cycle = HTTPCycle(request.scope, request.body, stream, work, self._config["exclude_headers"])
         await cycle.run(self.app)
 
     def _startup(self) -> None:

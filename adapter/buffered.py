@@ -56,3 +56,6 @@ class BufferedReply(Buffer):
 
     async def settle(self) -> None:
         await self._post.settle()
+
+    def abandon(self, reason: str) -> None:
+        self._post.abandon(reason)

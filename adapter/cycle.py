@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .stream import ResponseStream
     from .types import ASGIApp, Message, Scope, State
+    from .work import Work
 
 # What became of the caller, for the log, by the state in which the app failed.
 _CONSEQUENCES: dict[State, str] = {
@@ -42,13 +43,13 @@ class HTTPCycle:
         scope: Scope,
         body: bytes,
         stream: ResponseStream,
-        request_id: str,
+        work: Work,
         exclude_headers: Collection[str] = (),
     ) -> None:
         self._scope = scope
         self._body: bytes | None = body
         self._stream = stream
-        self._request_id = request_id
+        self._work = work
         self._exclude_headers = exclude_headers
 
     async def run(self, app: ASGIApp) -> None:
@@ -56,6 +57,8 @@ class HTTPCycle:
         try:
             await app(self._scope, self.receive, self.send)
         except (Exception, asyncio.CancelledError) as exception:
+            if self._work.state == "expired":
+                return  # its end and its log are the deadline's
             await self._failed(exception)
         else:
             if self._stream.state not in ("closed", "lost"):
@@ -95,8 +98,16 @@ class HTTPCycle:
     async def _failed(self, exception: BaseException) -> None:
         state = self._stream.state
         consequence = _CONSEQUENCES[state] % (self._stream.status,) if state == "closed" else _CONSEQUENCES[state]
-        # Here, in the app's own task and context: tracers go by the context to see an exception once.
-        log_exception(exception, "The application failed in RequestId %s; %s", ascii(self._request_id), consequence)
+        what = "The application"
+        self._work.logged = exception
+        if state == "closed":
+            name, seconds = self._work.blame(exception)
+            what = f"Background task {name}" if name else what
+            self._work.fail(name or "of the application", exception, seconds)
+        if state != "closed" or not self._work.rules.raise_background_errors:
+            # Here, in the app's own task and context: tracers go by the context to see an exception once.
+            request_id = ascii(self._work.invocation.request_id)
+            log_exception(exception, "%s failed in RequestId %s; %s", what, request_id, consequence)
         await self._stream.fail(exception)
         if self._stream.state == "idle":
             self._stream.start(SERVER_ERROR)

@@ -4,43 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import functools
 import os
 from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
+from .invocation import Invocation
 from .ric import Seam
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
+from .work import make_task, unretrieved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any, TypeVar
+    from typing import Any, Protocol, TypeVar
 
     from .buffered import BufferedReply
     from .response import Head
-    from .ric import Invocation
+    from .work import Work
 
     T = TypeVar("T")
+
+    class Source(Protocol):
+        """Where the invocation that a handler is called for can be had from: `adapter.ric.Seam`, or the runtime."""
+
+        def invocation(self, request_id: object) -> Invocation | None:
+            """The one that is under way and has this request id."""
 
 
 class Environment:
     """Where handlers run.
 
-    ``api`` and ``seam`` are None outside Lambda: in a unit test, or a script
+    ``api`` and ``source`` are None outside Lambda: in a unit test, or a script
     that calls its handler. The event loop is the same for every invocation, so
-    that clients and pools that an app keeps go on working; it stands still
-    between invocations, as all of the process does on Lambda.
+    that clients and pools that an app keeps go on working. Under awslambdaric
+    it stands still between invocations, as all of the process does on Lambda;
+    under the asyncio runtime it runs all the time (``concurrency``: how many
+    invocations it has at a time), and synchronous code runs in threads.
     """
 
-    def __init__(self, api: RuntimeApi | None = None, seam: Seam | None = None) -> None:
+    def __init__(
+        self,
+        api: RuntimeApi | None = None,
+        source: Source | None = None,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        is_asynchronous: bool = False,
+        concurrency: int = 1,
+    ) -> None:
         self.api = api
-        self._seam = seam
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop or asyncio.new_event_loop()
+        self.loop.set_task_factory(make_task)
+        self.loop.set_exception_handler(unretrieved)
+        self.is_alone = concurrency == 1
+        self._source = source
+        self._is_asynchronous = is_asynchronous
 
-    def invocation(self, context: object) -> Invocation | None:
-        """The invocation that awslambdaric is at and this context belongs to; None if there is none."""
-        return self._seam.invocation(getattr(context, "aws_request_id", None)) if self._seam else None
+    def invocation(self, context: Any) -> tuple[Invocation, bool]:
+        """The invocation that this context belongs to, and whether it is the platform's.
+
+        It is not for a call with a context of somebody's own making: what such a
+        call returns is its caller's. Such a context may be anything, and has no deadline.
+        """
+        request_id = getattr(context, "aws_request_id", None)
+        invocation = self._source.invocation(request_id) if self._source is not None else None
+        if invocation is None:
+            return Invocation(str(request_id or ""), context=context), False
+        invocation.context = context
+        return invocation, True
 
     async def stream(self, invocation: Invocation, *, bodiless: bool = False) -> ResponseStream:
         """The stream on which this invocation is answered; nothing is sent yet."""
@@ -66,28 +96,72 @@ class Environment:
         post.lost = stream.lose
         return stream, sink
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` to its end on the environment's loop."""
+    def serve(self, work: Work, handler: Coroutine[Any, Any, Any] | None) -> Any:
+        """Do the work of an invocation, from synchronous code: the handler, if that is not done, and what follows it.
+
+        Where the loop runs in another thread, as it does under our own runtime, this one waits for it.
+        """
+        if self._is_elsewhere:
+            return asyncio.run_coroutine_threadsafe(self.conduct(work, handler), self.loop).result()
+        try:
+            if handler is not None:
+                self._refuse_nesting(handler)
+                self.loop.run_until_complete(work.begin(self.loop, handler))
+            if work.has_more:
+                # A task, but none of the invocation's: it would wait for itself.
+                self.loop.run_until_complete(asyncio.Task(work.finish(), loop=self.loop))
+        finally:
+            work.end()
+        if self.api is not None and self.api.container_error:
+            raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")
+        return work.result()
+
+    async def conduct(self, work: Work, handler: Coroutine[Any, Any, Any] | None) -> Any:
+        """`serve`, on the loop."""
+        try:
+            if handler is not None:
+                await work.begin(self.loop, handler)
+            if work.has_more:
+                await work.finish()
+        finally:
+            work.end()
+        return work.result()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end on the environment's loop: a lifespan's startup, say."""
+        if self._is_elsewhere:
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+        self._refuse_nesting(coroutine)
+        return self.loop.run_until_complete(coroutine)
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether the loop runs in another thread, and this one may wait for it."""
+        return self._is_asynchronous and self.loop.is_running() and asyncio._get_running_loop() is None
+
+    def _refuse_nesting(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:
             asyncio.get_running_loop()
             is_running = True
         except RuntimeError:
             is_running = self.loop.is_running()  # in another thread, which waits for a handler that calls one
         if is_running:
-            work.close()
+            coroutine.close()
             raise RuntimeError(
                 "a Lambda handler is synchronous and cannot be called where an event loop is running: "
                 "call it from synchronous code, or with asyncio.to_thread"
             )
-        # Not run_forever, stopped by the work's last step, which would be a turn of the loop less: in that turn anyio
-        # ends its worker threads, and a process does not exit while one is left.
-        result = self.loop.run_until_complete(work)
-        if self.api is not None and self.api.container_error:
-            raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")
-        return result
 
 
-@functools.cache
+_occupied: Environment | None = None
+
+
+def occupy(made: Environment) -> None:
+    """Make it this process's environment: before a handler's module is imported."""
+    global _occupied
+    _occupied = made
+
+
 def environment() -> Environment:
     """This process's environment, made when the first handler is: on Lambda that is in the init phase.
 
@@ -95,12 +169,15 @@ def environment() -> Environment:
     (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html).
     Raises `SeamError`, which fails the init, if awslambdaric is not as known.
     """
-    address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
-    if address:
-        made = Environment(RuntimeApi(address), Seam.install())
-        # The process is ours: what asks for "the" loop while it is being imported gets the one its requests run on.
-        asyncio.set_event_loop(made.loop)
-        return made
-    made = Environment()
-    atexit.register(made.loop.close)
+    made = _occupied
+    if made is None:
+        address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
+        if address:
+            made = Environment(RuntimeApi(address), Seam.install())
+            # The process is ours: what asks for "the" loop while it is being imported gets the one its requests run on.
+            asyncio.set_event_loop(made.loop)
+        else:
+            made = Environment()
+            atexit.register(made.loop.close)
+        occupy(made)
     return made

@@ -5,6 +5,7 @@ AdapterError
 ├── EventError           the event's: it is malformed; fails that invocation alone
 │   └── UnknownEventError    it is no HTTP request, and nothing was said to take it
 ├── AppError             the application's: it broke the ASGI contract, or wrote to a closed stream
+├── DeadlineExceeded     the application's: it was not done in the time that the function has
 ├── LifespanFailure      the application's: its lifespan startup failed; an init error
 ├── RuntimeApiError      the platform's: the Runtime API cannot be reached, or answered what it never should
 └── SeamError            awslambdaric's: its shape is not one that this package knows
@@ -29,6 +30,10 @@ class UnknownEventError(EventError):
 
 class AppError(AdapterError, RuntimeError):
     """The application broke the ASGI contract; the message names the message and the state it came in."""
+
+
+class DeadlineExceeded(AdapterError, TimeoutError):
+    """The work was cancelled, a margin before Lambda would have ended the process."""
 
 
 class LifespanFailure(AdapterError, RuntimeError):

@@ -5,30 +5,48 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, overload
 
 from .blocking import in_thread
-from .current import enter, leave
 from .environment import environment
 from .events import proxy_reply
 from .exceptions import AppError, ConfigurationError
+from .invocation import enter, leave
 from .log import logger
 from .pipe import is_source
 from .response import Buffer
 from .stream import ResponseStream
+from .work import Rules, Work, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import TypeAlias
 
     from .blocking import BlockingResponseStream
     from .environment import Environment
     from .types import Handler, StreamingHandler
+    from .work import BackgroundFailure, Hook
 
     _Write: TypeAlias = Callable[[Any, ResponseStream, Any], Awaitable[Any]]
 
 
-def streamify(handler: StreamingHandler) -> Handler:
+@overload
+def streamify(
+    *,
+    drain_timeout: float = 10.0,
+    deadline_margin: float = 1.0,
+    after_response: Hook | Sequence[Hook] | None = None,
+    on_background_error: Callable[[BackgroundFailure], object] | None = None,
+    sse_deadline_event: bool = False,
+) -> Callable[[StreamingHandler], Handler]: ...
+
+
+@overload
+def streamify(handler: StreamingHandler) -> Handler: ...
+
+
+def streamify(handler: StreamingHandler | None = None, **rules: Any) -> Handler | Callable[[StreamingHandler], Handler]:
     """Make a function of ``(event, response_stream, context)`` a Lambda handler that streams.
 
     The caller has its whole response when ``response_stream`` is closed; the
@@ -61,10 +79,18 @@ def streamify(handler: StreamingHandler) -> Handler:
     are not UTF-8; after `ResponseStream.http` the dict ``{"statusCode",
     "headers", "cookies", "body", "isBase64Encoded"}``.
 
+    ``@streamify(deadline_margin=3)`` and the like: ``drain_timeout``, ``deadline_margin``, ``after_response``,
+    ``on_background_error`` and ``sse_deadline_event`` are those of `StreamingAdapter`.
+
     `ConfigurationError` for what does not take these three arguments.
 
     https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html
     """
+    settled = Rules(**rules)
+    return functools.partial(_streamify, settled) if handler is None else _streamify(settled, handler)
+
+
+def _streamify(rules: Rules, handler: StreamingHandler) -> Handler:
     try:
         # What is called is the outermost decorator: its parameters count, not those of what it wraps.
         inspect.signature(handler, follow_wrapped=False).bind("event", "response_stream", "context")
@@ -74,18 +100,27 @@ def streamify(handler: StreamingHandler) -> Handler:
         ) from None
     home = environment()
     write = functools.partial(_on_loop if _is_async(handler) else _in_thread, handler)
+    name = name_of(handler)
 
     @functools.wraps(handler)
     def lambda_handler(event: Any, context: Any) -> Any:
-        token = enter(context)
+        invocation, is_platforms = home.invocation(context)
+        token = enter(invocation, alone=home.is_alone)
         try:
-            return home.run(_answer(home, write, event, context))
+            work = Work(invocation, rules)
+            return home.serve(work, _answer(home, work, name, write, event, is_platforms))
         except asyncio.CancelledError as exception:
             # awslambdaric takes it for the end of the process.
             raise AppError("the handler was cancelled") from exception
         finally:
             leave(token)
 
+    async def adapter_handle(event: Any, context: Any) -> Any:
+        invocation, is_platforms = home.invocation(context)
+        work = Work(invocation, rules)
+        return await home.conduct(work, _answer(home, work, name, write, event, is_platforms))
+
+    lambda_handler.__dict__["adapter_handle"] = adapter_handle
     return lambda_handler
 
 
@@ -118,15 +153,14 @@ async def _in_thread(handler: Callable[..., Any], event: Any, stream: ResponseSt
     return await in_thread(stream, work)
 
 
-async def _answer(home: Environment, write: _Write, event: Any, context: Any) -> Any:
-    invocation = home.invocation(context)
-    if invocation is not None:
-        stream = await home.stream(invocation)
-        result = await _respond(stream, write, event, context)
-        return result if stream.state == "idle" else {"statusCode": stream.status}
+async def _answer(home: Environment, work: Work, name: str, write: _Write, event: Any, is_platforms: bool) -> Any:
+    if is_platforms:
+        work.stream = await home.stream(work.invocation)
+        result = await _respond(work, work.stream, name, write, event)
+        return result if work.stream.state == "idle" else {"statusCode": work.stream.status}
     buffer = Buffer()
-    stream = ResponseStream(buffer, "")
-    result = await _respond(stream, write, event, context)
+    work.stream = stream = ResponseStream(buffer, work.invocation.request_id)
+    result = await _respond(work, stream, name, write, event)
     if stream.state == "idle":
         return result
     body = bytes(buffer.body)
@@ -138,11 +172,16 @@ async def _answer(home: Environment, write: _Write, event: Any, context: Any) ->
         return body
 
 
-async def _respond(stream: ResponseStream, write: _Write, event: Any, context: Any) -> Any:
+async def _respond(work: Work, stream: ResponseStream, name: str, write: _Write, event: Any) -> Any:
     """What the handler has returned, while the stream is idle: then that is the answer, for awslambdaric to post."""
     try:
-        result = await write(event, stream, context)
+        result = await write(event, stream, work.invocation.context)
     except (Exception, asyncio.CancelledError) as exception:
+        if work.state == "expired":
+            raise
+        if stream.state == "closed":
+            work.fail(name, exception, time.monotonic() - work.begun)
+        work.logged = exception
         await stream.fail(exception)
         if _is_loggable(exception):
             raise

@@ -112,6 +112,9 @@ class Head:
 SERVER_ERROR = Head(500, (("content-type", "text/plain; charset=utf-8"),))
 SERVER_ERROR_BODY = b"Internal Server Error"
 """What the caller gets of an exception: nothing of what it says."""
+GATEWAY_TIMEOUT = Head(504, (("content-type", "text/plain; charset=utf-8"),))
+GATEWAY_TIMEOUT_BODY = b"Gateway Timeout"
+"""What the caller gets when nothing was said before the deadline."""
 
 
 class Failure:
@@ -206,7 +209,9 @@ class Buffer:
 
     def end(self, failure: Failure | None) -> None:
         if failure is not None:
-            self.head, self.body = SERVER_ERROR, bytearray(SERVER_ERROR_BODY)
+            is_late = failure.type == "Function.DeadlineExceeded"
+            self.head = GATEWAY_TIMEOUT if is_late else SERVER_ERROR
+            self.body = bytearray(GATEWAY_TIMEOUT_BODY if is_late else SERVER_ERROR_BODY)
 
     def flush(self) -> None:
         """It is where it goes."""
@@ -216,6 +221,9 @@ class Buffer:
 
     async def settle(self) -> None:
         """Nobody else has to take it."""
+
+    def abandon(self, reason: str) -> None:
+        """Nobody is waited for."""
 
 
 class Response:
@@ -240,6 +248,12 @@ class Response:
     def status(self) -> int:
         """The response's status; 200 when it is raw."""
         return self._head.status if self._head else 200
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it consists of server-sent events, as they are: not compressed."""
+        fields = dict(self._head.headers) if self._head is not None else {"content-type": self._content_type}
+        return fields.get("content-type", "").startswith("text/event-stream") and "content-encoding" not in fields
 
     def start(self, head: Head | None, content_type: str = HTTP_INTEGRATION) -> None:
         """Begin with an HTTP head, or raw (``head`` None) with a content type."""

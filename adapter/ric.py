@@ -16,32 +16,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import SeamError
+from .invocation import Invocation
 from .wire import INVOCATION_ID
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 _NATIVE = ("next", "post_invocation_result", "post_error")
-
-
-class Invocation:
-    """One invocation, as ``/next`` gave it.
-
-    ``invocation_id`` is the attempt's nonce, where the platform sends one: it
-    is echoed, so that the answer of a timed-out attempt is not taken for that
-    of the next one with the same request id.
-    """
-
-    __slots__ = ("answered", "invocation_id", "request_id")
-
-    def __init__(self, request_id: str, invocation_id: str | None = None) -> None:
-        self.request_id = request_id
-        self.invocation_id = invocation_id
-        self.answered = False
-
-    def answer(self) -> None:
-        """A first byte of our response goes out: from here on awslambdaric has nothing to post."""
-        self.answered = True
 
 
 class RuntimeClient:
@@ -58,7 +39,12 @@ class RuntimeClient:
         """Fetch an event. On Python 3.12 and later awslambdaric calls this in a thread of its own."""
         event = self._native.next(*args, **kwargs)
         headers = event[1]
-        self.current = Invocation(headers.get("Lambda-Runtime-Aws-Request-Id"), headers.get(INVOCATION_ID) or None)
+        deadline = headers.get("Lambda-Runtime-Deadline-Ms")
+        self.current = Invocation(
+            headers.get("Lambda-Runtime-Aws-Request-Id"),
+            headers.get(INVOCATION_ID) or None,
+            int(deadline) if deadline else None,
+        )
         return event
 
     def post_invocation_result(self, *args: Any, **kwargs: Any) -> Any:

@@ -165,6 +165,10 @@ class Post:
             await self.drain()
             await self._settled.wait()
 
+    def abandon(self, reason: str) -> None:
+        if not self._settled.is_set():
+            self._fail(reason)
+
     def flush(self) -> None:
         if self._unsent and self._connection is not None:
             if self._parser is None:

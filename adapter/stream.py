@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError
 from .log import logger
-from .response import HTTP_INTEGRATION, Head, Response
+from .response import GATEWAY_TIMEOUT, GATEWAY_TIMEOUT_BODY, HTTP_INTEGRATION, Head, Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
@@ -23,6 +24,11 @@ An app that fails right after them, in a serializer or a generator's first
 step, is then still answered with a clean 500; and a slow first token does not
 keep the headers from the caller.
 """
+
+
+DEADLINE_EVENT = b'\n\nevent: error\ndata: {"error": "deadline exceeded"}\n\n'
+"""A server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html); the first blank line ends one
+that may have been cut short."""
 
 
 class ResponseStream:
@@ -42,6 +48,8 @@ class ResponseStream:
         self._response = Response(sink, bodiless=bodiless)
         self._request_id = request_id
         self._content_type = "application/octet-stream"
+        self.ended_at = 0.0
+        """When it was over, as `time.monotonic`; 0 before."""
         self._ended = asyncio.Event()
         self._hold: asyncio.Handle | None = None
 
@@ -140,7 +148,32 @@ class ResponseStream:
     async def settle(self) -> None:
         """What has been ended is sent, and answered."""
         await self._sink.settle()
-        self._ended.set()
+        if not self._ended.is_set():
+            self.ended_at = time.monotonic()
+            self._ended.set()
+
+    def expire(self, exception: BaseException, *, http: bool, sse_event: bool) -> None:
+        """Its time is up: what can still be said is said, and whatever the handler goes on to write is dropped.
+
+        In mid-stream the response ends as one that has failed, server-sent events with a last one if ``sse_event``;
+        before that with a 504 if it is one of ``http``, else not at all.
+        """
+        self._release()
+        if self.state == "open" and sse_event and self._response.is_event_stream:
+            self._response.body(DEADLINE_EVENT, more=True)
+        self._response.fail(exception)
+        if self.state == "idle" and http:
+            self._response.start(GATEWAY_TIMEOUT)
+            self._response.body(GATEWAY_TIMEOUT_BODY, more=False)
+        self._response.lose()
+        self._sink.flush()
+
+    async def settle_in(self, seconds: float) -> None:
+        """`settle`; when the other side has not taken the whole response by then, it is given up."""
+        try:
+            await asyncio.wait_for(self.settle(), max(seconds, 0.0))
+        except TimeoutError:
+            self._sink.abandon("it was not taken before the deadline")
 
     def lose(self, reason: str) -> None:
         """The Runtime API has refused the response, or is gone: the handler goes on, and nobody hears it."""

@@ -76,3 +76,6 @@ class Sink(Protocol):
 
     async def settle(self) -> None:
         """`flush`, and until the other side has taken, or refused, the whole response; at once if none was begun."""
+
+    def abandon(self, reason: str) -> None:
+        """The other side has had its time: what it has not taken by now is lost."""

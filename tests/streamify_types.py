@@ -93,7 +93,7 @@ async def async_numbers(event: Any, response_stream: ResponseStream, context: An
 async def two(event: Any, context: Any) -> None: ...
 
 
-streamify(7)  # type: ignore[arg-type]
+streamify(7)  # type: ignore[call-overload]
 streamify(more)  # type: ignore[arg-type]
 
 

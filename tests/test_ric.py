@@ -9,7 +9,8 @@ import pytest
 
 from adapter import environment
 from adapter.exceptions import RuntimeApiError, SeamError
-from adapter.ric import Invocation, RuntimeClient, Seam
+from adapter.invocation import Invocation
+from adapter.ric import RuntimeClient, Seam
 
 
 class Native:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from adapter import current_invocation, log_filter
-from adapter.current import CurrentInvocation, enter, leave
+from adapter.invocation import Invocation, enter, leave
 
 from .events import function_url
 from .runtime_api import function
@@ -19,17 +19,17 @@ class Context:
 
 
 def test_there_is_one_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapter.current._latest", None)
+    monkeypatch.setattr("adapter.invocation._latest", None)
     assert current_invocation() is None
     record = logging.makeLogRecord({})
     assert log_filter(record)
     assert (vars(record)["aws_request_id"], vars(record)["trace_id"], vars(record)["tenant_id"]) == ("", "", "")
     monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-2")
     context = Context()
-    token = enter(context)
+    token = enter(Invocation("an id", context=context))
     invocation = current_invocation()
-    assert isinstance(invocation, CurrentInvocation)
-    assert repr(invocation) == "<CurrentInvocation 'an id'>"
+    assert isinstance(invocation, Invocation)
+    assert repr(invocation) == "<Invocation 'an id'>"
     assert (invocation.request_id, invocation.trace_id, invocation.tenant_id) == ("an id", "Root=1-2", "a tenant")
     assert invocation.context is context
     assert log_filter(record)

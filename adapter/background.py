@@ -1,0 +1,352 @@
+"""What comes after the response, where there is something to come: drain, deadline, failures, the cost record, hooks.
+
+Imported when it is first needed. Times are `time.monotonic`'s, in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import inspect
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import DeadlineExceeded
+from .log import log_exception, logger
+from .work import INFINITE, Born, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from types import CodeType, FrameType
+    from typing import TypeAlias
+
+    from .work import Work
+
+    _Future: TypeAlias = asyncio.Future[Any] | concurrent.futures.Future[Any]
+
+_CONSEQUENCES = {
+    "idle": "its caller gets a 504",
+    "held": "its caller gets a 504",
+    "open": "its response ends with an error",
+}
+
+_endless: set[object] = set()
+"""Kinds of tasks, see `_kind`, that did not end within a drain: they are not waited for again in this environment."""
+
+
+async def finish(work: Work) -> None:
+    """All that follows the handler: what it has left under way, failures, the cost record, hooks."""
+    responded = work.stream.ended_at if work.stream is not None and work.stream.ended_at else time.monotonic()
+    if work.state == "under way":
+        await _drain(work)
+    for failure in work.failures if work.rules.on_background_error is not None else ():
+        await _call(work, "on_background_error hook", work.rules.on_background_error, failure)
+    _record(work, responded)
+    for hook in work.rules.after_response:
+        await _call(work, "after_response hook", hook)
+
+
+async def expire(work: Work) -> None:
+    """The invocation has only its margin left: end its response, and cancel what is under way.
+
+    Half of the margin is for the cleanup of what is cancelled. What has not
+    ended then is left behind, and the invocation ends without it.
+    """
+    main, stream = work.main, work.stream
+    if main is None:
+        return
+    error = _error(work)
+    runs = [run for run in work.runs if run.ended is None]
+    state = "idle" if stream is None else stream.state
+    place, in_thread = _whereabouts(main)
+    if stream is not None:
+        stream.expire(error, http=work.is_http, sse_event=work.rules.sse_deadline_event)
+    until = work.limit + work.margin / 2
+    # Children first. Where the main task is cancelled while it waits for some in a task group of anyio's, these are
+    # cancelled by that, again at each await: what they have to clean up would not be done.
+    await _end(work, error, until)
+    left = await _cancel([main], (time.monotonic() + until) / 2)
+    left = await _cancel(left, until)  # once more, for who has swallowed the first
+    if runs:
+        for run in runs:
+            _cancelled(work, error, name_of(run.function), run.seconds, run.in_thread, bool(left))
+    elif state in ("closed", "lost"):
+        # Also for frameworks whose background work is not Starlette's.
+        _cancelled(work, error, f"of the application, at {place}", work.limit - work.begun, in_thread, bool(left))
+    else:
+        consequence = _CONSEQUENCES[state] if work.is_http or state == "open" else "its caller gets an invocation error"
+        _log_cancelled(
+            work, f"The application, at {place},", work.limit - work.begun, in_thread, bool(left), consequence
+        )
+    if stream is not None:
+        await stream.settle_in(work.limit + work.margin * 0.75 - time.monotonic())
+    work.value = None if stream is None else {"statusCode": stream.status}
+    work.error = None if work.invocation.answered else error
+
+
+def task_failed(task: Born, exception: BaseException) -> None:
+    """A task has failed, and nobody has asked how it ended: log it, in its own context."""
+    work = task.work
+    if _is_known(work, exception):
+        return
+    name, seconds = name_of(_inner(task.get_coro())), time.monotonic() - task.begun
+    work.fail(name, exception, seconds)
+    if work.rules.raise_background_errors and work.state != "over":
+        return
+    log_in = task.born_context.copy()  # tracers go by the context to see an exception once
+    log_in.run(
+        log_exception,
+        exception,
+        "Background task %s (%s:%d) failed in RequestId %s",
+        name,
+        *task.place,
+        ascii(work.invocation.request_id),
+    )
+
+
+async def _drain(work: Work) -> None:
+    """Wait for what the handler has left: tasks until ``drain_timeout``, what it has asked for until the limit."""
+    cap = time.monotonic() + work.rules.drain_timeout
+    while True:
+        now = time.monotonic()
+        asked = _asked(work)
+        tasks = _tasks(work) - asked.keys() if now < cap else set()
+        waiting: set[asyncio.Future[Any]] = {*asked, *tasks}
+        if not waiting:
+            return
+        until = min(work.limit, cap) if tasks else work.limit
+        done, left = await asyncio.wait(waiting, timeout=None if until == INFINITE else max(0.0, until - now))
+        for future in done:
+            work.drained += 1
+            _ended(work, future, asked.get(future))
+        if time.monotonic() >= work.limit:
+            work.state = "expired"
+            await _end(work, _error(work), work.limit + work.margin / 2)
+            return
+        for task in sorted(tasks & left, key=name_of):
+            _give_up(work, task)
+
+
+def _tasks(work: Work) -> set[asyncio.Future[Any]]:
+    """The tasks to be waited for: born in the invocation, not of the lifespan or of a kind that does not end."""
+    tasks = [task for task in work.tasks if not task.done() and _kind(task) not in _endless]
+    if not tasks:
+        return set()
+    hosts = _hosts()
+    return {task for task in tasks if _is_own(work, task, hosts)}
+
+
+def _hosts() -> dict[int, int | None]:
+    """By anyio, where it is in use: of which task, by `id`, another one's task group is."""
+    anyio = sys.modules.get("anyio")
+    return {} if anyio is None else {info.id: info.parent_id for info in anyio.get_running_tasks()}
+
+
+def _is_own(work: Work, task: Born, hosts: dict[int, int | None]) -> bool:
+    """Whether the invocation is what a task belongs to: not where it is in a task group of a lifespan's."""
+    host = hosts.get(id(task))
+    if host is None:
+        return task.parent is None or task.parent.done() or _is_own(work, task.parent, hosts)
+    if work.main is not None and host == id(work.main):
+        return True
+    return any(_is_own(work, other, hosts) for other in work.tasks if id(other) == host)
+
+
+def _asked(work: Work) -> dict[asyncio.Future[Any], str]:
+    """What `wait_until` was called with and has not been reported, as futures of the loop, with their names."""
+    asked = {}
+    for future, name in list(work.futures.items()):
+        if isinstance(future, concurrent.futures.Future):
+            del work.futures[future]
+            future = asyncio.wrap_future(future)
+            work.futures[future] = name
+        asked[future] = name
+    return asked
+
+
+def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
+    """A future is done: how did it end?"""
+    work.futures.pop(future, None)
+    if future.cancelled():
+        work.cancelled += 1
+        return
+    exception = future.exception()
+    if exception is None:
+        return
+    if isinstance(future, Born):
+        task_failed(future, exception)
+    elif not _is_known(work, exception):
+        name = name or name_of(future)
+        work.fail(name, exception, time.monotonic() - work.begun)
+        if not work.rules.raise_background_errors:
+            request_id = ascii(work.invocation.request_id)
+            log_exception(exception, "Background task %s failed in RequestId %s", name, request_id)
+
+
+def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
+    """A task has not ended within the drain."""
+    if not isinstance(task, Born) or _kind(task) in _endless:
+        return
+    _endless.add(_kind(task))
+    logger.warning(
+        "Task %s, created at %s:%d, is still running %g s after the end of RequestId %s's handler (drain_timeout): it "
+        "is left to itself, standing still between invocations, and tasks of its kind are not waited for again",
+        name_of(_inner(task.get_coro())),
+        *task.place,
+        work.rules.drain_timeout,
+        ascii(work.invocation.request_id),
+    )
+
+
+async def _end(work: Work, error: DeadlineExceeded, until: float) -> None:
+    """Cancel what the handler has started, and wait until ``until`` for its cleanup."""
+    asked = _asked(work)
+    futures = {*asked, *_tasks(work)}
+    futures = {future for future in futures if not future.done()}
+    now = time.monotonic()
+    left = await _cancel(futures, until)
+    for future in futures:
+        work.futures.pop(future, None)
+        begun = future.begun if isinstance(future, Born) else work.begun
+        name = asked.get(future) or name_of(_inner(future.get_coro()) if isinstance(future, Born) else future)
+        in_thread = not isinstance(future, asyncio.Task)
+        if not in_thread and future not in left and not future.cancelled() and future.exception() is None:
+            continue  # it was done just then
+        _cancelled(work, error, name, now - begun, in_thread, future in left)
+
+
+async def _cancel(futures: Collection[asyncio.Future[Any]], until: float) -> set[asyncio.Future[Any]]:
+    """Cancel, once, and wait; those that have not ended by then."""
+    pending = {future for future in futures if not future.done()}
+    for future in pending:
+        future.cancel()
+    if not pending:
+        return pending
+    return (await asyncio.wait(pending, timeout=max(0.0, until - time.monotonic())))[1]
+
+
+def _cancelled(work: Work, error: DeadlineExceeded, name: str, seconds: float, in_thread: bool, is_left: bool) -> None:
+    """Background work was cancelled: its failure is kept, and logged."""
+    work.cancelled += 1
+    work.fail(name, error, seconds)
+    if not work.rules.raise_background_errors:
+        _log_cancelled(work, f"Background task {name}", seconds, in_thread, is_left, "its caller had its response")
+
+
+def _log_cancelled(work: Work, what: str, seconds: float, in_thread: bool, is_left: bool, consequence: str) -> None:
+    outcome = (
+        "runs in a thread, which cannot be cancelled: it goes on beside the next invocations, and ends with the process"
+        if in_thread
+        else "was cancelled, and has not ended in the time for its cleanup: it is left behind"
+        if is_left
+        else "was cancelled"
+    )
+    logger.error(
+        "%s %s; after %.1f s, %.1f s before the function's time was up, in RequestId %s; %s",
+        what,
+        outcome,
+        seconds,
+        work.margin,
+        ascii(work.invocation.request_id),
+        consequence,
+    )
+
+
+def _error(work: Work) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"not done after {time.monotonic() - work.begun:.1f} s, {work.margin:.1f} s before the function's time is up"
+    )
+
+
+def _is_known(work: Work, exception: BaseException) -> bool:
+    """Whether it has been logged, or kept, already: one exception can come out of several tasks."""
+    return any(failure.exception is exception for failure in work.failures) or work.logged is exception
+
+
+def _inner(coroutine: Any) -> Any:
+    """What a tracer has wrapped: by custom such a wrapper has the coroutine as its ``coro``."""
+    frame: FrameType | None = getattr(coroutine, "cr_frame", None)
+    while frame is not None and inspect.iscoroutine(inner := frame.f_locals.get("coro")):
+        coroutine, frame = inner, inner.cr_frame
+    return coroutine
+
+
+def _kind(task: Born) -> CodeType | type:
+    """By which tasks of one coroutine function are known."""
+    coroutine = _inner(task.get_coro())
+    return getattr(coroutine, "cr_code", None) or type(coroutine)
+
+
+_NOT_THE_APPLICATION = ("adapter.", "anyio.", "asyncio.", "contextlib", "fastapi.", "starlette.")
+_IN_THREAD = ("in_thread", "run_sync_in_worker_thread", "to_thread")
+
+
+def _whereabouts(task: asyncio.Task[Any]) -> tuple[str, bool]:
+    """The line of the application's that a task is at, and whether a thread is what it waits for."""
+    place, in_thread = "?", False
+    for frame in _frames(task.get_coro()):
+        in_thread |= frame.f_code.co_name in _IN_THREAD
+        if not frame.f_globals.get("__name__", "").startswith(_NOT_THE_APPLICATION):
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return place, in_thread
+
+
+def _frames(coroutine: Any) -> Iterable[FrameType]:
+    """From the outermost to the innermost that it waits for."""
+    while coroutine is not None:
+        kind = {"coroutine": "cr", "async_generator": "ag", "generator": "gi"}.get(type(coroutine).__name__)
+        if kind is None:
+            return
+        frame = getattr(coroutine, f"{kind}_frame")
+        if frame is not None:
+            yield frame
+        coroutine = getattr(coroutine, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+
+
+async def _call(work: Work, what: str, hook: Callable[..., object] | None, *args: object) -> None:
+    """Call a hook, a synchronous one in a thread: it may block. It has until a quarter of the margin is left."""
+    name = f"{what} {name_of(hook)}"
+    task = asyncio.create_task(_awaited(hook, *args))
+    left = work.limit + work.margin * 0.75 - time.monotonic()
+    await asyncio.wait([task], timeout=None if left == INFINITE else max(0.0, left))
+    request_id = ascii(work.invocation.request_id)
+    if not task.done():
+        task.cancel()
+        logger.error("The %s has not ended when the time of RequestId %s was up", name, request_id)
+    elif not task.cancelled() and (exception := task.exception()) is not None:
+        log_exception(exception, "The %s failed in RequestId %s", name, request_id)
+
+
+async def _awaited(hook: Any, *args: object) -> None:
+    if inspect.iscoroutinefunction(hook):
+        await hook(*args)
+        return
+    context = contextvars.copy_context()
+    result = await asyncio.get_running_loop().run_in_executor(None, lambda: context.run(hook, *args))
+    if inspect.isawaitable(result):
+        await result
+
+
+def _record(work: Work, responded: float) -> None:
+    """What the invocation's background work has cost, where it had any."""
+    tasks_run = len(work.runs) + work.drained
+    if not tasks_run and not work.failures:
+        return
+    fields = {
+        "response_ms": round((responded - work.begun) * 1000, 1),
+        "background_ms": round((time.monotonic() - responded) * 1000, 1),
+        "tasks_run": tasks_run,
+        "tasks_failed": sum(not isinstance(failure.exception, DeadlineExceeded) for failure in work.failures),
+        "tasks_cancelled": work.cancelled,
+    }
+    logger.info(
+        "Background work of RequestId %s: response after %s ms, then %s ms; %d tasks run, %d failed, %d cancelled",
+        ascii(work.invocation.request_id),
+        *fields.values(),
+        extra=fields,
+    )
+    from .metrics import emit
+
+    emit(fields, work.invocation.request_id)

@@ -1,0 +1,388 @@
+"""What an invocation has under way: its handler, the tasks born in it, and until when all of that may go on.
+
+This part runs for every invocation; what comes after the response, where
+there is something to come, is in `adapter.background`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import AppError, ConfigurationError
+from .invocation import current, current_invocation
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from types import FrameType
+    from typing import Literal, TypeAlias
+
+    from .invocation import Invocation
+    from .stream import ResponseStream
+
+    Hook: TypeAlias = Callable[[], object]
+
+INFINITE = float("inf")
+
+
+class Rules:
+    """What the invocations of one adapter may do after their responses, and how long; times in seconds."""
+
+    def __init__(
+        self,
+        *,
+        drain_timeout: float = 10.0,
+        deadline_margin: float = 1.0,
+        after_response: Hook | Sequence[Hook] | None = None,
+        on_background_error: Callable[[BackgroundFailure], object] | None = None,
+        raise_background_errors: bool = False,
+        sse_deadline_event: bool = False,
+    ) -> None:
+        for name, seconds in (("drain_timeout", drain_timeout), ("deadline_margin", deadline_margin)):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+                raise ConfigurationError(f"{name} must be seconds, 0 or more, not {seconds!r}")
+        hooks = () if after_response is None else (after_response,) if callable(after_response) else after_response
+        if not isinstance(hooks, tuple | list) or not all(callable(hook) for hook in hooks):
+            raise ConfigurationError(f"after_response must be a function or a list of them, not {after_response!r}")
+        if on_background_error is not None and not callable(on_background_error):
+            raise ConfigurationError(f"on_background_error must be a function, not {on_background_error!r}")
+        self.drain_timeout = drain_timeout
+        self.deadline_margin = deadline_margin
+        self.after_response = tuple(hooks)
+        self.on_background_error = on_background_error
+        self.raise_background_errors = raise_background_errors
+        self.sse_deadline_event = sse_deadline_event
+
+
+class BackgroundFailure:
+    """What ``on_background_error`` is called with: work whose caller already had its response, and that failed.
+
+    ``name`` is that of the function of a BackgroundTask, or of a task's
+    coroutine; ``seconds`` how long it ran. ``exception`` is `DeadlineExceeded`
+    for work that was cancelled since its time was up.
+    """
+
+    __slots__ = ("exception", "name", "request_id", "seconds")
+
+    def __init__(self, name: str, exception: BaseException, request_id: str, seconds: float) -> None:
+        self.name = name
+        self.exception = exception
+        self.request_id = request_id
+        self.seconds = seconds
+
+    def __repr__(self) -> str:
+        return f"<BackgroundFailure of {self.name}: {self.exception!r}>"
+
+
+class Run:
+    """One BackgroundTask, from its call on."""
+
+    __slots__ = ("begun", "ended", "exception", "function", "in_thread")
+
+    def __init__(self, function: object, in_thread: bool) -> None:
+        self.function = function
+        self.in_thread = in_thread
+        self.begun = time.monotonic()
+        self.ended: float | None = None
+        self.exception: BaseException | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (time.monotonic() if self.ended is None else self.ended) - self.begun
+
+
+class Born(asyncio.Task[Any]):
+    """A task that was born in an invocation: whose, of which task, where in the source, and with what context."""
+
+    __slots__ = ("begun", "born_context", "parent", "place", "work")
+
+    work: Work
+    born_context: contextvars.Context
+    parent: Born | None
+    place: tuple[str, int]
+    begun: float
+
+
+class Work:
+    """What one invocation does, from its handler's begin to its end.
+
+    ``limit`` is when it is cancelled: the invocation's deadline, less the
+    margin; as `time.monotonic`, infinite where there is none.
+    """
+
+    __slots__ = (
+        "_outer",
+        "_timer",
+        "begun",
+        "cancelled",
+        "drained",
+        "error",
+        "failures",
+        "futures",
+        "invocation",
+        "is_http",
+        "limit",
+        "logged",
+        "main",
+        "margin",
+        "over",
+        "rules",
+        "runs",
+        "state",
+        "stream",
+        "tasks",
+        "value",
+    )
+
+    def __init__(self, invocation: Invocation, rules: Rules) -> None:
+        self.invocation = invocation
+        self.rules = rules
+        self.state: Literal["under way", "expired", "over"] = "under way"
+        self.stream: ResponseStream | None = None
+        self.is_http = False  # whether a response that has not begun can still be a 504
+        self.tasks: set[Born] = set()
+        self.futures: dict[asyncio.Future[Any] | concurrent.futures.Future[Any], str] = {}
+        self.runs: list[Run] = []
+        self.failures: list[BackgroundFailure] = []
+        self.drained = 0
+        self.cancelled = 0
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.logged: BaseException | None = None  # what the application has raised: nobody logs that again
+        self.main: asyncio.Task[None] | None = None
+        self.over: asyncio.Future[None] | None = None
+        self.begun = time.monotonic()
+        left = invocation.seconds_left
+        self.margin = min(rules.deadline_margin, left / 2)
+        self.limit = self.begun + left - self.margin
+        self._timer: asyncio.TimerHandle | None = None
+        self._outer, invocation.work = invocation.work, self
+
+    def begin(self, loop: asyncio.AbstractEventLoop, handler: Coroutine[Any, Any, Any]) -> asyncio.Future[None]:
+        """Run the handler in a task of its own; what is returned is done when it is, or has been given up."""
+        self.over = loop.create_future()
+        # Not by the task factory: the handler is what others are born in.
+        self.main = asyncio.Task(self._conduct(handler), loop=loop, name="invocation")
+        if self.limit != INFINITE:
+            self._timer = loop.call_later(self.limit - self.begun, self._expire)
+        return self.over
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to do after the handler; else `adapter.background` need not be imported."""
+        return bool(self.tasks or self.futures or self.runs or self.failures or self.rules.after_response)
+
+    async def finish(self) -> None:
+        """What comes after the handler: what it has left, failures, the cost record, hooks."""
+        from .background import finish
+
+        await finish(self)
+
+    def end(self) -> None:
+        """The invocation goes back to the runtime client."""
+        self.state = "over"
+        self.invocation.work = self._outer
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def result(self) -> Any:
+        """What the handler has returned; raises what it has raised."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                self.error = None  # else it and its traceback hold each other, until a collection
+        if self.rules.raise_background_errors and self.failures:
+            exceptions = [failure.exception for failure in self.failures]
+            if len(exceptions) == 1:
+                raise exceptions[0]
+            raise BaseExceptionGroup("background work has failed", exceptions)
+        return self.value
+
+    def shorten(self, seconds: float) -> None:
+        """The process is about to end: what is under way has no more than ``seconds``, half the margin for cleanup."""
+        now = time.monotonic()
+        self.margin = min(self.margin, seconds)
+        self.limit = min(self.limit, now + seconds - self.margin)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.main is not None and self.state == "under way":
+            self._timer = self.main.get_loop().call_later(self.limit - now, self._expire)
+
+    def fail(self, name: str, exception: BaseException, seconds: float) -> None:
+        """Keep a failure of background work for the hook, or for the handler to raise."""
+        self.failures.append(BackgroundFailure(name, exception, self.invocation.request_id, seconds))
+
+    def blame(self, exception: BaseException) -> tuple[str, float]:
+        """Which BackgroundTask has raised it, and how long that ran; "" where it was none."""
+        for run in reversed(self.runs):
+            if run.exception is exception:
+                return name_of(run.function), run.seconds
+        return "", time.monotonic() - self.begun
+
+    def done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+
+    async def _conduct(self, handler: Coroutine[Any, Any, Any]) -> None:
+        try:
+            self.value = await handler
+        except (Exception, asyncio.CancelledError) as exception:
+            self.error = exception
+        # In the task's last step, not by a callback of it: that would be a turn of the loop more.
+        if self.state == "under way" and self.over is not None and not self.over.done():
+            if self._timer is not None:
+                self._timer.cancel()
+            self.over.set_result(None)
+
+    def _expire(self) -> None:
+        from .background import expire
+
+        self.state = "expired"
+        # Kept by the loop's own set alone, a task could be collected; the main one waits for nothing of it.
+        self._timer = None
+        task = asyncio.Task(expire(self), loop=asyncio.get_running_loop(), name="expiry")
+        task.add_done_callback(self._expired)
+
+    def _expired(self, task: asyncio.Task[None]) -> None:
+        if self.over is not None and not self.over.done():
+            self.over.set_result(None)
+        task.result()
+
+
+def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+    """The loop's task factory: a task is of the invocation that the code which makes it is run for."""
+    invocation = current.get()
+    work = invocation.work if invocation is not None else None
+    if work is None or work.state == "over":
+        return asyncio.Task(coro, loop=loop, **kwargs)
+    parent = asyncio.current_task(loop)
+    place, host = _origin(sys._getframe(1))
+    if host is not None and host is not work.main and getattr(host, "work", None) is not work:
+        return asyncio.Task(coro, loop=loop, **kwargs)  # in a task group of somebody else's
+    context = kwargs.pop("context", None)
+    if context is None:
+        context = contextvars.copy_context()
+    task = Born(coro, loop=loop, context=context, **kwargs)
+    task.work = work
+    task.born_context = context
+    task.parent = parent if isinstance(parent, Born) else None
+    task.place = place
+    task.begun = time.monotonic()
+    work.tasks.add(task)
+    task.add_done_callback(work.done)
+    return task
+
+
+def _origin(frame: FrameType | None) -> tuple[tuple[str, int], object]:
+    """Where the code is that makes a task, beneath asyncio and anyio; and the host of asyncio's task group, if any."""
+    host = None
+    while frame is not None and (name := frame.f_globals.get("__name__", "")).startswith(("asyncio.", "anyio.")):
+        if name == "asyncio.taskgroups":
+            host = getattr(frame.f_locals.get("self"), "_parent_task", None)
+        frame = frame.f_back
+    return ("?", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno), host
+
+
+def unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's exception handler: asyncio reports tasks whose exceptions nobody has asked for, when they go."""
+    task, exception = context.get("future"), context.get("exception")
+    if isinstance(task, Born) and exception is not None:
+        from .background import task_failed
+
+        task_failed(task, exception)
+    else:
+        loop.default_exception_handler(context)
+
+
+def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any], *, name: str | None = None) -> None:
+    """Have the invocation wait for ``work`` before it ends; the caller of its response does not.
+
+    An awaitable (a coroutine begins now), or a future of an executor. From the
+    event loop and from threads, as with `current_invocation`. It is bounded by
+    the invocation's deadline alone; its failure is logged as that of any
+    background work.
+
+    `AppError` where there is no invocation, or it is over already.
+    """
+    invocation = current_invocation()
+    under_way = invocation.work if invocation is not None else None
+    if under_way is None or under_way.state == "over":
+        if inspect.iscoroutine(work):
+            work.close()
+        raise AppError("wait_until is for the code of an invocation: there is none, or it is over")
+    future: asyncio.Future[Any] | concurrent.futures.Future[Any]
+    if not inspect.isawaitable(work):
+        if not (hasattr(work, "add_done_callback") and hasattr(work, "result")):
+            raise AppError(f"wait_until takes an awaitable or a concurrent.futures.Future, not {work!r}")
+        future = work
+    else:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            if under_way.main is None:
+                if inspect.iscoroutine(work):
+                    work.close()
+                raise AppError("wait_until of an awaitable needs the event loop, which is not running here") from None
+            future = asyncio.run_coroutine_threadsafe(_wait(work), under_way.main.get_loop())
+        else:
+            future = asyncio.ensure_future(work)
+    under_way.futures[future] = name or name_of(work)
+
+
+async def _wait(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def name_of(thing: Any) -> str:
+    """The name of a function, a coroutine, a partial, an object that is called."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    if isinstance(thing, asyncio.Task):
+        thing = thing.get_coro()
+    name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
+    module = getattr(thing, "__module__", None)
+    return f"{module}.{name}" if isinstance(module, str) and module else str(name)
+
+
+_watched: set[type] = set()
+
+
+def watch_background_tasks() -> None:
+    """See Starlette's BackgroundTasks: which run, how long, and which of them has failed.
+
+    They are called within the application, out of sight: `BackgroundTask.__call__`
+    is what all of them go through, FastAPI's too. What it does stays as it is.
+    https://www.starlette.io/background/
+    """
+    module = sys.modules.get("starlette.background")
+    task = getattr(module, "BackgroundTask", None)
+    call: Any = vars(task).get("__call__") if task is not None else None
+    if task is None or task in _watched or not inspect.iscoroutinefunction(call):
+        return
+    _watched.add(task)
+
+    @functools.wraps(call)
+    async def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        invocation = current.get()
+        work = invocation.work if invocation is not None else None
+        if work is None:
+            return await call(self, *args, **kwargs)
+        run = Run(getattr(self, "func", self), not getattr(self, "is_async", True))
+        work.runs.append(run)
+        if work.state == "expired":
+            raise asyncio.CancelledError
+        try:
+            return await call(self, *args, **kwargs)
+        except BaseException as exception:
+            run.exception = exception
+            raise
+        finally:
+            run.ended = time.monotonic()
+
+    task.__call__ = watched
