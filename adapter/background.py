@@ -18,7 +18,7 @@ from .log import log_exception, logger
 from .work import INFINITE, Born, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
     from typing import TypeAlias
 
@@ -60,7 +60,7 @@ async def expire(work: Work) -> None:
     error = _error(work)
     runs = [run for run in work.runs if run.ended is None]
     state = "idle" if stream is None else stream.state
-    place, in_thread = _whereabouts(main)
+    place, in_thread = _whereabouts(work)
     if stream is not None:
         stream.expire(error, http=work.is_http, sse_event=work.rules.sse_deadline_event)
     until = work.limit + work.margin / 2
@@ -91,7 +91,7 @@ def task_failed(task: Born, exception: BaseException) -> None:
     work = task.work
     if _is_known(work, exception):
         return
-    name, seconds = name_of(_inner(task.get_coro())), time.monotonic() - task.begun
+    name, seconds = _name(task), time.monotonic() - task.begun
     work.fail(name, exception, seconds)
     if work.rules.raise_background_errors and work.state != "over":
         return
@@ -125,7 +125,7 @@ async def _drain(work: Work) -> None:
             work.state = "expired"
             await _end(work, _error(work), work.limit + work.margin / 2)
             return
-        for task in sorted(tasks & left, key=name_of):
+        for task in sorted(tasks & left, key=_name):
             _give_up(work, task)
 
 
@@ -178,7 +178,7 @@ def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
     if isinstance(future, Born):
         task_failed(future, exception)
     elif not _is_known(work, exception):
-        name = name or name_of(future)
+        name = name or _name(future)
         work.fail(name, exception, time.monotonic() - work.begun)
         if not work.rules.raise_background_errors:
             request_id = ascii(work.invocation.request_id)
@@ -193,7 +193,7 @@ def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
     logger.warning(
         "Task %s, created at %s:%d, is still running %g s after the end of RequestId %s's handler (drain_timeout): it "
         "is left to itself, standing still between invocations, and tasks of its kind are not waited for again",
-        name_of(_inner(task.get_coro())),
+        _name(task),
         *task.place,
         work.rules.drain_timeout,
         ascii(work.invocation.request_id),
@@ -203,28 +203,49 @@ def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
 async def _end(work: Work, error: DeadlineExceeded, until: float) -> None:
     """Cancel what the handler has started, and wait until ``until`` for its cleanup."""
     asked = _asked(work)
-    futures = {*asked, *_tasks(work)}
-    futures = {future for future in futures if not future.done()}
+    names = {**{future: _name(future) for future in _tasks(work)}, **asked}
+    hosts = _hosts()
     now = time.monotonic()
-    left = await _cancel(futures, until)
-    for future in futures:
+    left = await _cancel(names, until)
+    for future, name in names.items():
         work.futures.pop(future, None)
-        begun = future.begun if isinstance(future, Born) else work.begun
-        name = asked.get(future) or name_of(_inner(future.get_coro()) if isinstance(future, Born) else future)
+        if hosts.get(id(future)) is not None and future not in left:
+            continue  # a part of its host, for which that speaks
         in_thread = not isinstance(future, asyncio.Task)
-        if not in_thread and future not in left and not future.cancelled() and future.exception() is None:
-            continue  # it was done just then
-        _cancelled(work, error, name, now - begun, in_thread, future in left)
+        if in_thread or future in left or future.cancelled() or future.exception() is not None:
+            _cancelled(work, error, name, now - (_begun(future) or work.begun), in_thread, future in left)
 
 
-async def _cancel(futures: Collection[asyncio.Future[Any]], until: float) -> set[asyncio.Future[Any]]:
-    """Cancel, once, and wait; those that have not ended by then."""
+def _name(future: asyncio.Future[Any]) -> str:
+    return name_of(_inner(future.get_coro()) if isinstance(future, asyncio.Task) else future)
+
+
+async def _cancel(futures: Iterable[asyncio.Future[Any]], until: float) -> set[asyncio.Future[Any]]:
+    """Cancel, each once, and wait; those that have not ended by ``until``.
+
+    Those first that others wait for, and of the tasks of anyio's task groups one at a time, the oldest first: when one
+    is cancelled, or its host is, anyio cancels the others of the group, again at each await, and what they have to
+    clean up is not done. The oldest is taken for the one that does the work; the others watch over it.
+    """
     pending = {future for future in futures if not future.done()}
-    for future in pending:
-        future.cancel()
-    if not pending:
-        return pending
-    return (await asyncio.wait(pending, timeout=max(0.0, until - time.monotonic())))[1]
+    left = set(pending)  # to be cancelled
+    while left and (seconds := until - time.monotonic()) > 0:
+        hosts = _hosts()
+        awaited = {*hosts.values(), *(id(future.parent) for future in pending if isinstance(future, Born))}
+        leaves = [future for future in left if id(future) not in awaited] or list(left)
+        free = [future for future in leaves if hosts.get(id(future)) is None]
+        batch = free or [min(leaves, key=_begun)]
+        for future in batch:
+            future.cancel()
+        left.difference_update(batch)
+        # Half of the time, while there are others: they must have some, too.
+        await asyncio.wait(batch, timeout=seconds / 2 if left else seconds)
+        left = {future for future in left if not future.done()}
+    return {future for future in pending if not future.done()}
+
+
+def _begun(future: asyncio.Future[Any]) -> float:
+    return future.begun if isinstance(future, Born) else 0.0
 
 
 def _cancelled(work: Work, error: DeadlineExceeded, name: str, seconds: float, in_thread: bool, is_left: bool) -> None:
@@ -266,9 +287,12 @@ def _is_known(work: Work, exception: BaseException) -> bool:
 
 
 def _inner(coroutine: Any) -> Any:
-    """What a tracer has wrapped: by custom such a wrapper has the coroutine as its ``coro``."""
+    """What anyio or a tracer has wrapped: such a wrapper has the coroutine as its ``coro``, or its ``self`` has."""
     frame: FrameType | None = getattr(coroutine, "cr_frame", None)
-    while frame is not None and inspect.iscoroutine(inner := frame.f_locals.get("coro")):
+    while frame is not None:
+        inner = frame.f_locals.get("coro") or getattr(frame.f_locals.get("self"), "coro", None)
+        if not inspect.iscoroutine(inner):
+            break
         coroutine, frame = inner, inner.cr_frame
     return coroutine
 
@@ -283,10 +307,12 @@ _NOT_THE_APPLICATION = ("adapter.", "anyio.", "asyncio.", "contextlib", "fastapi
 _IN_THREAD = ("in_thread", "run_sync_in_worker_thread", "to_thread")
 
 
-def _whereabouts(task: asyncio.Task[Any]) -> tuple[str, bool]:
-    """The line of the application's that a task is at, and whether a thread is what it waits for."""
+def _whereabouts(work: Work) -> tuple[str, bool]:
+    """The line that the application is at, and whether a thread is what it waits for."""
     place, in_thread = "?", False
-    for frame in _frames(task.get_coro()):
+    hosts = _hosts()
+    parts = sorted((part for part in work.tasks if hosts.get(id(part)) is not None), key=_begun, reverse=True)
+    for frame in (frame for part in (work.main, *parts) if part is not None for frame in _frames(part.get_coro())):
         in_thread |= frame.f_code.co_name in _IN_THREAD
         if not frame.f_globals.get("__name__", "").startswith(_NOT_THE_APPLICATION):
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -100,11 +100,15 @@ class HTTPCycle:
         consequence = _CONSEQUENCES[state] % (self._stream.status,) if state == "closed" else _CONSEQUENCES[state]
         what = "The application"
         self._work.logged = exception
+        is_background = False
         if state == "closed":
             name, seconds = self._work.blame(exception)
             what = f"Background task {name}" if name else what
-            self._work.fail(name or "of the application", exception, seconds)
-        if state != "closed" or not self._work.rules.raise_background_errors:
+            # Starlette answers an exception of a route with a 500, and raises it then.
+            is_background = bool(name) or self._stream.status < 500
+            if is_background:
+                self._work.fail(name or "of the application", exception, seconds)
+        if not (is_background and self._work.rules.raise_background_errors):
             # Here, in the app's own task and context: tracers go by the context to see an exception once.
             request_id = ascii(self._work.invocation.request_id)
             log_exception(exception, "%s failed in RequestId %s; %s", what, request_id, consequence)

@@ -1,0 +1,390 @@
+"""What an invocation started, it finishes: in order, inside its deadline, and seen when it fails."""
+
+import asyncio
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+
+from adapter import AppError, ConfigurationError, Executor, StreamingAdapter, remaining_time, streamify, wait_until
+
+from .events import function_url
+from .runtime_api import Function, Invoked, function
+
+RESPONSE = ["open", "prelude", "chunk", "close"]
+
+
+def lines(running: Function, pattern: str) -> list[str]:
+    return [line for line in running.output.splitlines() if re.search(pattern, line)]
+
+
+async def test_tasks_are_waited_for_and_those_that_they_start() -> None:
+    async with function("aftermath.handler") as running:
+        for _ in range(2):
+            invoked = await running.api.run(function_url("/tasks"))
+            assert invoked.events[:4] == RESPONSE
+            assert sorted(invoked.events[4:-1]) == ["child", "first", "grandchild", "parent"]
+            assert invoked.events[-1] == "next"
+        assert (await running.api.run(function_url("/group"))).events == [*RESPONSE, "grouped", "next"]
+        # Behind BaseHTTPMiddleware the route runs in a task of anyio's.
+    async with function("aftermath.handler", env={"MIDDLEWARE": "1"}) as running:
+        invoked = await running.api.run(function_url("/tasks"))
+        assert sorted(invoked.events[4:-1]) == ["child", "first", "grandchild", "parent"]
+
+
+async def test_without_a_drain_the_invocation_ends_with_its_handler() -> None:
+    async with function("aftermath.without") as running:
+        assert (await running.api.run(function_url("/tasks"))).events == [*RESPONSE, "next"]
+
+
+async def test_an_endless_task_costs_one_drain_and_one_warning() -> None:
+    async with function("aftermath.handler") as running:
+        seconds = []
+        for _ in range(4):
+            begun = time.monotonic()
+            assert (await running.api.run(function_url("/endless"))).events == [*RESPONSE, "next"]
+            seconds.append(time.monotonic() - begun)
+        assert (await running.api.run(function_url("/tasks"))).events[-1] == "next"
+    assert seconds[0] > 0.3  # the drain's
+    (warning,) = lines(running, "is still running")
+    assert re.search(r"Task endless, created at \S+aftermath\.py:\d+, is still running 0\.3 s after", warning)
+
+
+async def test_the_lifespans_tasks_are_its_own() -> None:
+    async with function("aftermath.handler") as running:
+        assert (await running.api.run(function_url("/lifespan"))).events == [*RESPONSE, "next"]
+        assert (await running.api.run(function_url("/endless"))).events == [*RESPONSE, "next"]
+    # Only the request's own was waited for, and given up.
+    (warning,) = lines(running, "is still running")
+    assert "endless" in warning
+
+
+async def test_what_it_is_asked_to_wait_for() -> None:
+    async with function("aftermath.handler") as running:
+        for _ in range(2):
+            invoked = await running.api.run(function_url("/until"))
+            # What was begun before the response may be done before it, too.
+            asked = ["coroutine", "executor", "from-a-thread", "from-a-thread-pool", "future", "pool"]
+            assert sorted(set(invoked.events) - {*RESPONSE, "next"}) == asked
+            assert invoked.events[-1] == "next"
+
+
+async def test_failures_are_logged_once_with_name_and_request_id() -> None:
+    async with function("aftermath.handler") as running:
+        invoked = await running.api.run(function_url("/fail"))
+        assert invoked.events == [*RESPONSE, "next"]
+        assert (await running.api.run(function_url("/handled"))).body == b'"2"'
+    request_id = re.escape(f"RequestId '{invoked.request_id}'")
+    assert len(lines(running, rf"Background task failing \(\S+aftermath.py:\d+\) failed in {request_id}")) == 2
+    assert len(lines(running, rf"Background task builtins.int failed in {request_id}")) == 1
+    assert len(lines(running, "^LookupError: ")) == 2
+    assert len(lines(running, "^ValueError: invalid literal")) == 2
+    assert not lines(running, "never retrieved")
+    record = lines(running, "Background work of RequestId")
+    assert len(record) == 1
+    assert record[0].endswith("3 tasks run, 4 failed, 0 cancelled")
+
+
+async def test_a_failing_background_task_is_known_by_its_function() -> None:
+    for env in ({}, {"MIDDLEWARE": "1"}):
+        async with function("aftermath.handler", env=env) as running:
+            invoked = await running.api.run(function_url("/background"))
+            # The rest of the list is not begun: Starlette's rule.
+            assert invoked.events == [*RESPONSE, "background", "background", "next"]
+            assert (await running.api.run(function_url("/error"))).prelude["statusCode"] == 500
+        failed, error = lines(running, "failed in RequestId .*; its caller already had the whole response")
+        assert f"Background task aftermath.refuse failed in RequestId '{invoked.request_id}'" in failed
+        assert len(lines(running, "^ValueError: refused")) == 1
+        # A route's failure is none of background work: Starlette answers with a 500, and then raises it.
+        assert "The application failed" in error and error.endswith("status 500")
+        assert len(lines(running, "Background work of")) == 1
+        assert lines(running, "Background work of")[0].endswith("2 tasks run, 1 failed, 0 cancelled")
+
+
+async def test_the_cost_record_has_fields() -> None:
+    env = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO", "POWERTOOLS_METRICS_NAMESPACE": "tests"}
+    async with function("aftermath.noting", env={**env, "POWERTOOLS_SERVICE_NAME": "a"}) as running:
+        first = await running.api.run(function_url("/background"))
+        await running.api.run(function_url("/pid"))  # which has none
+    found = [json.loads(line) for line in running.output.splitlines() if "response_ms" in line]
+    (record,), (metrics,) = ([e for e in found if "_aws" not in e], [e for e in found if "_aws" in e])
+    assert record["requestId"] == first.request_id
+    assert 0 < record["response_ms"] and 50 < record["background_ms"]
+    figures = {"tasks_run": 2, "tasks_failed": 1, "tasks_cancelled": 0}
+    assert {name: record[name] for name in figures} == figures
+    (directive,) = metrics["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "tests" and directive["Dimensions"] == [["service"]]
+    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
+    assert units == {"response_ms": "Milliseconds", "background_ms": "Milliseconds"} | dict.fromkeys(figures, "Count")
+    assert {name: metrics[name] for name in figures} == {name: [value] for name, value in figures.items()}
+    assert metrics["background_ms"] == [record["background_ms"]]
+    assert metrics["function_request_id"] == first.request_id
+
+
+@pytest.mark.parametrize("handler", ["noting", "noting_async"])
+async def test_the_hook_for_failures(handler: str) -> None:
+    async with function(f"aftermath.{handler}") as running:
+        invoked = await running.api.run(function_url("/several"))
+        assert sorted(invoked.events[4:-1]) == [
+            "aftermath.refuse:ValueError:True:36",
+            "background",
+            "failing:LookupError:True:36",
+        ]
+        assert (await running.api.run(function_url("/pid"))).events == [*RESPONSE, "next"]
+    assert len(lines(running, r"The on_background_error hook aftermath\.anote failed in RequestId")) == (
+        2 if handler == "noting_async" else 0
+    )
+
+
+async def test_failures_can_be_raised() -> None:
+    async with function("aftermath.raising") as running:
+        one = await running.api.run(function_url("/background"))
+        assert one.events == [*RESPONSE, "background", "background", "next"]  # and no post of it
+        assert not running.api.log.count("refused")
+        several = await running.api.run(function_url("/several"))
+        assert several.events == [*RESPONSE, "background", "next"]
+        assert (await running.api.run(function_url("/pid"))).events == [*RESPONSE, "next"]
+    assert len(lines(running, r"^\[ERROR\] ValueError: refused")) == 1
+    assert len(lines(running, r"^\[ERROR\] ExceptionGroup: background work has failed \(2 sub-exceptions\)")) == 1
+    assert not lines(running, "failed in RequestId")
+
+
+async def test_hooks_run_after_everything_in_order_whatever_happened() -> None:
+    hooks = ["hook", "async-hook", "async-hook"]
+    async with function("aftermath.hooked") as running:
+        assert (await running.api.run(function_url("/pid"))).events == [*RESPONSE, *hooks, "next"]
+        assert (await running.api.run(function_url("/error"))).events == [*RESPONSE, *hooks, "next"]
+        invoked = await running.api.run(function_url("/background"))
+        assert invoked.events == [*RESPONSE, "background", "background", *hooks, "next"]
+    assert len(lines(running, r"The after_response hook aftermath\.broken failed in RequestId")) == 3
+    assert len(lines(running, "^OSError: hook broken")) == 3
+
+
+async def test_of_streamify() -> None:
+    async with function("aftermath.streamed") as running:
+        assert (await running.api.run({"do": "task"})).events == [
+            "open",
+            "chunk",
+            "close",
+            "later",
+            "async-hook",
+            "next",
+        ]
+        failed = await running.api.run({"do": "fail"})
+        noted = "aftermath.streamed:ValueError:True:36"
+        assert failed.events == ["open", "chunk", "close", noted, "async-hook", "next"]
+    assert len(lines(running, "ValueError: after the end")) == 1
+
+
+async def test_of_event_handlers() -> None:
+    async with function("aftermath.events") as running:
+        submitted = await running.api.run({"do": "executor"})
+        assert (submitted.events, submitted.result) == (["executor", "async-hook", "response", "next"], b'"submitted"')
+        failed = await running.api.run({"do": "coroutine"})
+        assert b"needs the event loop" in (failed.error or b"")
+        failed = await running.api.run({"do": "fail"})
+        assert b"nothing there" in (failed.error or b"") and failed.events == ["async-hook", "error", "next"]
+    async with function("aftermath.events_async") as running:
+        assert (await running.api.run({"do": "task"})).events == ["later", "response", "next"]
+        running.api.timeout = 1
+        invoked = await running.api.run({"do": "long"})
+        assert invoked.events == ["long", "cleaned", "cleaned-up", "error", "next"]
+        assert json.loads(invoked.error or b"")["errorType"] == "DeadlineExceeded"
+
+
+# The deadline
+
+
+async def late(
+    handler: str, event: Any, *, seconds: float = 1.0, env: dict[str, str] | None = None
+) -> tuple[Function, Invoked]:
+    """The invocation that comes late; a function that goes on to serve, in the same process."""
+    async with function(f"aftermath.{handler}", env={"LONG": "2", **(env or {})}) as running:
+        is_http = "do" not in event
+        pid = (await running.api.run(function_url("/pid"))).body if is_http else b""
+        running.api.timeout = seconds
+        invoked = await running.api.run(event)
+        running.api.timeout = 30
+        if is_http:
+            assert (await running.api.run(function_url("/pid"))).body == pid
+        else:
+            assert (await running.api.run({"do": "task"})).events[0] == "open"
+    assert not [entry for entry in running.api.log if entry.startswith(("refused", "broken"))]
+    assert not lines(running, "never retrieved|was destroyed")
+    return running, invoked
+
+
+CLEANED = ["long", "cleaned", "cleaned-up"]
+
+
+@pytest.mark.parametrize("middleware", ["", "1"])
+async def test_a_background_task_that_is_late_is_cancelled(middleware: str) -> None:
+    running, invoked = await late("noting", function_url("/slow/background"), env={"MIDDLEWARE": middleware})
+    assert invoked.events == [*RESPONSE, *CLEANED, "aftermath.long:DeadlineExceeded:True:36", "next"]
+    (line,) = lines(running, r"^\[ERROR\].*")
+    assert re.search(
+        r"Background task aftermath\.long was cancelled; after 0\.\d s, 0\.\d s before the function's time", line
+    )
+    assert lines(running, "Background work of")[0].endswith("1 tasks run, 0 failed, 1 cancelled")
+
+
+async def test_a_task_that_is_late_is_cancelled() -> None:
+    running, invoked = await late("noting", function_url("/slow/task"))
+    assert invoked.events == [*RESPONSE, *CLEANED, "long:DeadlineExceeded:True:36", "next"]
+    assert len(lines(running, "Background task long was cancelled; after")) == 1
+
+
+async def test_what_it_was_asked_to_wait_for_is_cancelled() -> None:
+    running, invoked = await late("handler", function_url("/slow/until"), env={"LONG": "2"})
+    assert sorted(invoked.events[:-1]) == sorted([*RESPONSE, *CLEANED, "thread"])
+    assert len(lines(running, "Background task long was cancelled")) == 1
+    assert (
+        len(lines(running, "Background task aftermath.long_in_thread runs in a thread, which cannot be cancelled")) == 1
+    )
+
+
+async def test_a_thread_cannot_be_cancelled() -> None:
+    running, invoked = await late("handler", function_url("/slow/thread"))
+    assert invoked.events == [*RESPONSE, "thread", "next"]
+    (line,) = lines(running, r"^\[ERROR\].*")
+    assert "Background task aftermath.long_in_thread runs in a thread, which cannot be cancelled: it goes on" in line
+
+
+async def test_who_does_not_end_is_left_behind() -> None:
+    running, invoked = await late("handler", function_url("/slow/stubborn"))
+    assert invoked.events == [*RESPONSE, "stubborn", "declined", "declined", "next"]
+    assert len(lines(running, "Background task aftermath.stubborn was cancelled, and has not ended in the time")) == 1
+
+
+@pytest.mark.parametrize("handler", ["handler", "buffered"])
+@pytest.mark.parametrize("middleware", ["", "1"])
+async def test_a_response_that_has_not_begun_is_a_504(handler: str, middleware: str) -> None:
+    running, invoked = await late(handler, function_url("/slow/route"), env={"MIDDLEWARE": middleware})
+    reply = invoked.prelude if handler == "handler" else json.loads(invoked.result or b"")
+    assert reply["statusCode"] == 504
+    assert set(invoked.events) >= {*CLEANED}
+    (line,) = lines(running, r"^\[ERROR\].*")
+    assert re.search(r"aftermath\.py:\d+.* was cancelled; .*its caller gets a 504|Background task", line)
+
+
+async def test_a_blocking_route_that_is_late() -> None:
+    running, invoked = await late("handler", function_url("/slow/blocking-route"))
+    assert invoked.prelude["statusCode"] == 504
+    assert len(lines(running, r"The application, at \S+aftermath\.py:\d+, runs in a thread, which cannot")) == 1
+
+
+@pytest.mark.parametrize("handler", ["handler", "sse"])
+@pytest.mark.parametrize("middleware", ["", "1"])
+@pytest.mark.parametrize("what", ["stream", "events", "compressed"])
+async def test_a_stream_that_is_late_ends_with_an_error(handler: str, what: str, middleware: str) -> None:
+    running, invoked = await late(handler, function_url(f"/slow/{what}"), env={"MIDDLEWARE": middleware})
+    kind, report = invoked.failure
+    assert kind == "Function.DeadlineExceeded"
+    assert re.fullmatch(r"not done after 0\.\d s, 0\.\d s before the function's time is up", report["errorMessage"])
+    event = (
+        b'\n\nevent: error\ndata: {"error": "deadline exceeded"}\n\n' if (handler, what) == ("sse", "events") else b""
+    )
+    assert invoked.body == b"data: one\n\n" + event
+    assert {*CLEANED} <= {*invoked.events} and "after-it" not in invoked.events
+    assert len(lines(running, r"^\[ERROR\]")) in (1, 2)  # the application; and its task, where it has one
+
+
+async def test_a_hook_that_does_not_end() -> None:
+    running, invoked = await late("hanging_hook", function_url("/tasks"))
+    assert invoked.events[:4] == RESPONSE and invoked.events[-2:] == ["hanging", "next"]
+    assert (
+        len(lines(running, r"The after_response hook aftermath\.hanging has not ended when the time of RequestId")) >= 1
+    )
+
+
+async def test_streamify_that_is_late() -> None:
+    running, invoked = await late("streamed", {"do": "late"})
+    assert invoked.events[:3] == CLEANED and "error" in invoked.events
+    assert json.loads(invoked.error or b"")["errorType"] == "DeadlineExceeded"
+    running, invoked = await late("streamed", {"do": "late stream"})
+    assert invoked.failure[0] == "Function.DeadlineExceeded"
+    running, invoked = await late("streamed", {"do": "late background"})
+    assert invoked.events[:3] == ["open", "chunk", "close"] and not invoked.trailers
+    assert len(lines(running, "was cancelled")) == 1
+    running, invoked = await late("streamed", {"do": "late value"})
+    assert json.loads(invoked.error or b"")["errorType"] == "DeadlineExceeded"
+    running, invoked = await late("streamed_in_thread", {"do": "late"})
+    assert invoked.events == ["open", "chunk", "close", "thread", "next"]
+
+
+async def test_the_202_that_does_not_come() -> None:
+    async with function("aftermath.handler") as running:
+        running.api.timeout = 1
+        running.api.gate.clear()
+        invoked = await running.api.run(function_url("/pid"))
+        running.api.gate.set()
+        running.api.timeout = 30
+        assert invoked.events[:4] == RESPONSE
+        assert (await running.api.run(function_url("/pid"))).prelude["statusCode"] == 200
+
+
+async def test_remaining_time() -> None:
+    async with function("aftermath.handler") as running:
+        figures = json.loads((await running.api.run(function_url("/remaining"))).body)
+    assert 25 < figures["here"] <= 29 and 25 < figures["copied"] <= figures["here"]
+    assert figures["lambda"] > figures["thread"] > 25
+    assert remaining_time() == float("inf")
+
+
+# Outside Lambda
+
+
+def test_outside_lambda_background_work_is_done_too() -> None:
+    done: list[object] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def later() -> None:
+            await asyncio.sleep(0)
+            assert remaining_time() == float("inf")
+            done.append("task")
+
+        task = asyncio.create_task(later())
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"1"})
+        done.append(task.done())
+
+    handler = StreamingAdapter(app, lifespan="off", after_response=lambda: done.append("hook"))
+    assert handler(function_url("/"), {})["body"] == "1"
+    assert done == [False, "task", "hook"]
+
+
+def test_wait_until_needs_an_invocation() -> None:
+    async def never() -> None: ...
+
+    with pytest.raises(AppError, match="there is none, or it is over"):
+        wait_until(never())
+    with pytest.raises(AppError, match="there is none"):
+        wait_until(Executor(1).submit(int))
+
+
+def test_what_can_be_waited_for() -> None:
+    @streamify
+    async def handler(event: Any, response_stream: Any, context: Any) -> None:
+        wait_until(7)  # type: ignore[arg-type]
+
+    with pytest.raises(AppError, match="takes an awaitable or a concurrent.futures.Future, not 7"):
+        handler({}, None)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"drain_timeout": -1},
+        {"drain_timeout": True},
+        {"deadline_margin": "1"},
+        {"deadline_margin": float("nan")},
+        {"after_response": 7},
+        {"after_response": [7]},
+        {"on_background_error": 7},
+    ],
+)
+def test_rules_are_checked(rules: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(rules))} must be"):
+        streamify(**rules)
