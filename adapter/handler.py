@@ -109,9 +109,6 @@ def _streamify(rules: Rules, handler: StreamingHandler) -> Handler:
         try:
             work = Work(invocation, rules)
             return home.serve(work, _answer(home, work, name, write, event, is_platforms))
-        except asyncio.CancelledError as exception:
-            # awslambdaric takes it for the end of the process.
-            raise AppError("the handler was cancelled") from exception
         finally:
             leave(token)
 

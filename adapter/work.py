@@ -193,11 +193,12 @@ class Work:
 
     def result(self) -> Any:
         """What the handler has returned; raises what it has raised."""
-        if self.error is not None:
-            try:
-                raise self.error
-            finally:
-                self.error = None  # else it and its traceback hold each other, until a collection
+        error, self.error = self.error, None  # kept, it and its traceback would hold each other, until a collection
+        if isinstance(error, asyncio.CancelledError):
+            # awslambdaric takes that for the end of the process.
+            raise AppError("the handler was cancelled") from error
+        if error is not None:
+            raise error
         if self.rules.raise_background_errors and self.failures:
             exceptions = [failure.exception for failure in self.failures]
             if len(exceptions) == 1:
