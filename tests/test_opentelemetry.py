@@ -70,6 +70,19 @@ async def test_spans_are_out_before_the_next_event(traces: Traces, collector: Co
         assert traces.named("BackgroundTask fail").status.message == "ValueError: in the background"
 
 
+async def test_a_collector_that_does_not_answer(traces: Traces, collector: Collector) -> None:
+    """It costs the exporter's timeout, and the caller nothing; the next spans come."""
+    env = {"COLLECTOR": f"http://{collector.address}/v1/traces", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    async with function("traced.handler", env=env) as running:
+        collector.api, collector.delay = running.api, 60
+        invoked = await running.api.run(function_url("/background-fails"))
+        assert invoked.events == [*RESPONSE, "next"]
+        collector.delay = 0
+        invoked = await running.api.run(function_url("/background-fails"))
+        assert invoked.events == [*RESPONSE, "spans", "next"]
+    assert "Failed to export spans" in running.output
+
+
 async def test_the_docs(traces: Traces, collector: Collector, tmp_path: Path) -> None:
     env = {
         **snippet("opentelemetry", tmp_path),
