@@ -83,6 +83,7 @@ class RuntimeAPI:
         self.init_failed = asyncio.Event()
         self.with_invocation_id = True
         self.timeout = 30.0  # the function's: seconds from an event to its deadline
+        self.trace_id = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0"
         self.refuse_with: int | None = None  # the next post is refused at once, before its body
         self.drop_after_head = False  # the next post's connection is closed at once
         self.close_after_reply = False  # the connection is closed after each 202
@@ -211,7 +212,7 @@ class RuntimeAPI:
             ("Lambda-Runtime-Aws-Request-Id", invoked.request_id),
             ("Lambda-Runtime-Deadline-Ms", str(int((time.time() + self.timeout) * 1000))),
             ("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:123456789012:function:f"),
-            ("Lambda-Runtime-Trace-Id", "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0"),
+            ("Lambda-Runtime-Trace-Id", self.trace_id),
         ]
         if invoked.invocation_id:
             headers.append(("Lambda-Runtime-Invocation-Id", invoked.invocation_id))

@@ -33,6 +33,7 @@ def test_what_is_in_it(wheel: Path) -> None:
     assert fields["License-Expression"] == "MIT"
     needed = [line for line in fields.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert needed == ["awslambdaric>=2.2", "mangum>=0.19"]
+    assert fields.get_all("Provides-Extra") == ["local", "powertools"]
 
 
 def test_the_library_alone(wheel: Path, tmp_path: Path) -> None:
