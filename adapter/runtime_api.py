@@ -1,8 +1,8 @@
-"""The connection to the Runtime API, and streamed posts over it.
+"""The connections to the Runtime API: posts over kept-alive ones, and ``/next``, which has its own.
 
-One kept-alive connection serves one response after another: an environment
-has one invocation at a time. ``/next`` is not ours and has a connection of its
-own (awslambdaric's).
+One connection serves one response after another, where an environment has one
+invocation at a time; else as many as there are posts at once. Under
+awslambdaric ``/next`` is not ours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from .response import DELIMITER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing import TypeVar
+
     from .response import Failure, Head
+
+    P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _JOIN_BELOW = 128 * 1024  # bytes: up to here one copy costs less than two more system calls
 
@@ -39,9 +43,7 @@ class Connection(asyncio.BufferedProtocol):
         self._received = memoryview(bytearray(4096))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"a stream transport is needed, not {transport!r}")
-        self._transport = transport
+        self._transport = transport  # type: ignore[assignment]
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     @property
@@ -124,7 +126,7 @@ class Post:
 
     async def connect(self) -> None:
         """Have a connection; nothing is sent yet. `RuntimeApiError` if there is none to be had."""
-        self._connection = self._api.kept or await self._api.connect()
+        self._connection = self._api.kept() or await self._api.connect()
         self._connection.post = self
 
     def open(self, head: Head | None, content_type: str) -> None:
@@ -133,11 +135,18 @@ class Post:
         if head is not None:
             self._unsent += [*wire.chunk(head.prelude()), *wire.chunk(DELIMITER)]
 
-    def whole(self, payload: bytes) -> None:
-        """Take a buffered response, JSON, in place of all the others."""
+    def whole(self, payload: bytes, content_type: str = "application/json") -> None:
+        """Take a buffered response, in place of all the others."""
+        self._whole(wire.buffered_post(self._api.address, *self._head, len(payload), content_type), payload)
+
+    def error(self, payload: bytes, error_type: str, cause: str) -> None:
+        """Take an invocation error, JSON, in place of a response; see `wire.error_post`."""
+        self._whole(wire.error_post(self._api.address, *self._head, len(payload), error_type, cause), payload)
+
+    def _whole(self, head: bytes, payload: bytes) -> None:
         self._settled.clear()
         self._ended = True
-        self._unsent += [wire.buffered_post(self._api.address, *self._head, len(payload)), payload]
+        self._unsent += [head, payload]
 
     def data(self, body: bytes, *, more: bool) -> None:
         if more:
@@ -164,6 +173,8 @@ class Post:
         if not self._settled.is_set():
             await self.drain()
             await self._settled.wait()
+        elif self._parser is None:
+            self._release(self._api.keep)  # nothing was said on it
 
     def abandon(self, reason: str) -> None:
         if not self._settled.is_set():
@@ -202,7 +213,7 @@ class Post:
         self.reply = reply
         self._api.container_error |= reply.status >= 500
         if reply.status == 202 and self._ended:
-            self._release(None if reply.keep_alive else Connection.abort)
+            self._release(self._api.keep if reply.keep_alive else Connection.abort)
             self.lost = _unheard  # else post and stream would hold each other, until a collection
             self._settled.set()
         else:
@@ -217,16 +228,76 @@ class Post:
         self._settled.set()
         self.lost(reason)
 
-    def _release(self, end: Callable[[Connection], None] | None) -> None:
+    def _release(self, end: Callable[[Connection], None]) -> None:
         if self._connection is not None:
             self._connection.post = None
-            if end is not None:
-                end(self._connection)
+            end(self._connection)
             self._connection = None
 
 
 def _unheard(reason: str) -> None:
     """For a loss of which nobody wants to hear."""
+
+
+class NextConnection(asyncio.BufferedProtocol):
+    """The connection on which one ``/next`` after another is asked for, and nothing else.
+
+    A pending one is neither cancelled nor timed out: its event would be handed to nobody
+    (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next). `received` is called with the
+    reply, or ``lost`` with what was wrong.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self, api: RuntimeApi, received: Callable[[wire.Reply], None], lost: Callable[[str], None], buffer: memoryview
+    ) -> None:
+        self._request = wire.next_request(api.address)
+        self._parser: wire.ReplyParser | None = None  # while a reply is awaited
+        self._received = received
+        self._lost = lost
+        self._buffer = buffer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    @property
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def ask(self) -> None:
+        self._parser = wire.ReplyParser(wire.EVENT_LIMIT)
+        self._transport.write(self._request)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._parser is None:
+            self._transport.abort()  # nobody asked
+            return
+        try:
+            reply = self._parser.feed(bytes(self._buffer[:nbytes]))
+        except RuntimeApiError as exception:
+            self._parser = None
+            self._transport.abort()
+            self._lost(str(exception))
+        else:
+            self._answered(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._parser is not None:
+            self._answered(self._parser.feed_eof())
+        if self._parser is not None:
+            self._parser = None
+            self._lost(f"the connection was lost: {exc or 'closed by the Runtime API'}")
+
+    def _answered(self, reply: wire.Reply | None) -> None:
+        if reply is not None:
+            self._parser = None
+            if not reply.keep_alive:
+                self._transport.abort()
+            self._received(reply)
 
 
 class RuntimeApi:
@@ -236,29 +307,43 @@ class RuntimeApi:
         self.address = address
         self.container_error = False
         """Whether it has answered 5xx: "Non-recoverable state. Runtime should exit promptly"."""
-        self._connection: Connection | None = None
+        self._idle: list[Connection] = []  # the one used last is used next
 
     def post(self, request_id: str, invocation_id: str | None, begun: Callable[[], None]) -> Post:
-        """A streamed post, to be connected; ``begun`` is called just before its first byte."""
+        """A post, to be connected; ``begun`` is called just before its first byte."""
         return Post(self, request_id, invocation_id, begun)
 
-    @property
     def kept(self) -> Connection | None:
-        """The connection of the last post, if it is good for another one."""
-        return self._connection if self._connection is not None and self._connection.is_idle else None
+        """A connection of an earlier post that is good for another one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_idle:
+                return connection
+            connection.abort()
+        return None
+
+    def keep(self, connection: Connection) -> None:
+        """A post is done with it."""
+        self._idle.append(connection)
 
     async def connect(self) -> Connection:
-        """A new connection, in place of the kept one."""
-        if self._connection is not None:
-            self._connection.abort()
+        """A new connection for posts."""
+        return await self._connect(Connection)
+
+    async def connect_next(
+        self, received: Callable[[wire.Reply], None], lost: Callable[[str], None], buffer: memoryview
+    ) -> NextConnection:
+        """A new connection for ``/next``. ``buffer`` is read into, and can be that of other such connections, too."""
+        return await self._connect(lambda: NextConnection(self, received, lost, buffer))
+
+    async def _connect(self, protocol: Callable[[], P]) -> P:
         host, _, port = self.address.rpartition(":")
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                Connection, host.removeprefix("[").removesuffix("]"), int(port)
+                protocol, host.removeprefix("[").removesuffix("]"), int(port)
             )
         except (OSError, ValueError) as exception:
             raise RuntimeApiError(
                 f"no connection to the Runtime API at {ascii(self.address)}: {exception}"
             ) from exception
-        self._connection = connection
         return connection

@@ -1,4 +1,4 @@
-"""The Runtime API's HTTP/1.1, without I/O: bytes of one POST out, bytes of its reply in.
+"""The Runtime API's HTTP/1.1, without I/O: bytes of one request out, bytes of its reply in.
 
 A buffered response has a length. The streaming form of
 ``/runtime/invocation/{id}/response`` is chunked, its error trailers declared up front, since whether there is an error
@@ -22,7 +22,10 @@ ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 INVOCATION_ID = "Lambda-Runtime-Invocation-Id"
 
-_LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
+XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
+
+LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
+EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's events are up to 6 MB
 
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
@@ -42,15 +45,37 @@ def streamed_post(host: str, content_type: str, request_id: str, invocation_id: 
     return _post(host, content_type, request_id, invocation_id, framing)
 
 
-def buffered_post(host: str, request_id: str, invocation_id: str | None, length: int) -> bytes:
-    """The head of a response in one piece: ``length`` bytes of JSON are to follow it."""
-    return _post(host, "application/json", request_id, invocation_id, f"Content-Length: {length}\r\n")
+def buffered_post(
+    host: str, request_id: str, invocation_id: str | None, length: int, content_type: str = "application/json"
+) -> bytes:
+    """The head of a response in one piece: ``length`` bytes are to follow it."""
+    return _post(host, content_type, request_id, invocation_id, f"Content-Length: {length}\r\n")
 
 
-def _post(host: str, content_type: str, request_id: str, invocation_id: str | None, framing: str) -> bytes:
+def error_post(
+    host: str, request_id: str, invocation_id: str | None, length: int, error_type: str, cause: str = ""
+) -> bytes:
+    """The head of an invocation error: ``length`` bytes of JSON are to follow it.
+
+    ``cause`` is X-Ray's: JSON in ASCII, on one line, less than 1 MiB; empty leaves it out.
+    """
+    fields = f"Content-Length: {length}\r\n{ERROR_TYPE}: {error_type}\r\n"
+    if cause:
+        fields += f"{XRAY_CAUSE}: {cause}\r\n"
+    return _post(host, "application/json", request_id, invocation_id, fields, "error")
+
+
+def next_request(host: str) -> bytes:
+    """``GET /next``: the reply, whenever it comes, is an event."""
+    return f"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1")
+
+
+def _post(
+    host: str, content_type: str, request_id: str, invocation_id: str | None, framing: str, what: str = "response"
+) -> bytes:
     echo = f"{INVOCATION_ID}: {invocation_id}\r\n" if invocation_id else ""
     return (
-        f"POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\n"
+        f"POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1\r\n"
         f"Host: {host}\r\n"
         f"Content-Type: {content_type}\r\n"
         f"{framing}{echo}\r\n"
@@ -70,32 +95,38 @@ def last_chunk(failure: Failure | None = None) -> bytes:
 
 
 class Reply:
-    """What the Runtime API answered: 202 when it has taken the whole response."""
+    """What the Runtime API answered: to a post 202 when it has taken the whole response, to ``/next`` 200 and an event.
 
-    __slots__ = ("body", "keep_alive", "status")
+    ``headers`` are as they came, names in lower case.
+    """
 
-    def __init__(self, status: int, body: bytes, keep_alive: bool) -> None:
+    __slots__ = ("body", "headers", "keep_alive", "status")
+
+    def __init__(self, status: int, headers: dict[bytes, bytes], body: bytes, keep_alive: bool) -> None:
         self.status = status
+        self.headers = headers
         self.body = body
         self.keep_alive = keep_alive
 
 
 class ReplyParser:
-    """Reads one reply from bytes that come in pieces of any size.
+    """Reads one reply, of at most ``limit`` bytes, from bytes that come in pieces of any size.
 
     Raises `RuntimeApiError` for what is not HTTP/1.1, and for bytes after the
     reply: the Runtime API speaks only when it is spoken to.
     """
 
-    __slots__ = ("_body", "_buffer", "_keep_alive", "_length", "_read", "_status", "reply")
+    __slots__ = ("_body", "_buffer", "_headers", "_keep_alive", "_left", "_limit", "_read", "_room", "_status", "reply")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self.reply: Reply | None = None
+        self._limit = self._room = limit
         self._read: Callable[[ReplyParser], bool] = ReplyParser._head
         self._buffer = b""
         self._status = 0
+        self._headers: dict[bytes, bytes] = {}
         self._keep_alive = True
-        self._length = 0
+        self._left = 0  # bytes, of the body or of its present chunk
         self._body: list[bytes] = []
 
     def feed(self, data: bytes) -> Reply | None:
@@ -103,18 +134,18 @@ class ReplyParser:
         self._buffer += data
         while self._buffer and self._read(self):
             pass
-        if len(self._buffer) > _LIMIT:
-            raise RuntimeApiError(f"the Runtime API sent a reply of over {_LIMIT} bytes")
+        self._room -= len(data)
+        if self._room < 0:
+            raise RuntimeApiError(f"the Runtime API sent a reply of over {self._limit} bytes")
         return self.reply
 
     def feed_eof(self) -> Reply | None:
         """The peer has closed: the end of a body without a length, and of nothing else."""
         if self._read is ReplyParser._body_to_eof:
-            self._body.append(self._buffer)
             self._finish()
         return self.reply
 
-    # The state is what is read next. Each of these consumes that, and tells whether all of it was there.
+    # The state is what is read next. Each of these consumes what there is of that, and tells whether that was all of it.
 
     def _head(self) -> bool:
         head, end, rest = self._buffer.partition(b"\r\n\r\n")
@@ -126,45 +157,41 @@ class ReplyParser:
         if version not in _VERSIONS or not status.isdigit() or not b"100" <= status or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
         self._status = int(status)
-        self._keep_alive = version == _VERSIONS[0]
-        chunked, length = False, b""
+        self._headers = headers = {}
         for field in fields:
             name, colon, value = field.partition(b":")
             if not colon or not name or name.strip() != name:
                 raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
-            name = name.lower()
-            if name == b"content-length":
-                length = value.strip()
-                if not length.isdigit() or len(length) > 7:
-                    raise RuntimeApiError(f"the Runtime API sent a bad content-length: {value[:100]!r}")
-            elif name == b"transfer-encoding":
-                chunked = value.strip().lower() == b"chunked"
-            elif name == b"connection":
-                self._keep_alive = self._keep_alive and b"close" not in value.lower()
+            headers[name.lower()] = value.strip()
+        length = headers.get(b"content-length", b"")
+        if length and (not length.isdigit() or len(length) > 10):
+            raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
         if self._status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
+        self._keep_alive = version == _VERSIONS[0] and b"close" not in headers.get(b"connection", b"").lower()
         if self._status in (204, 304):
             self._finish()
-        elif chunked:
+        elif headers.get(b"transfer-encoding", b"").lower() == b"chunked":
             self._read = ReplyParser._chunk_size
         elif not length:
             self._keep_alive = False
             self._read = ReplyParser._body_to_eof
         else:
-            self._length = int(length)
+            self._left = int(length)
             self._read = ReplyParser._sized_body
-            self._sized_body()
+            return self._sized_body()
         return True
 
     def _sized_body(self) -> bool:
-        if len(self._buffer) < self._length:
+        if not self._take():
             return False
-        self._take()
         self._finish()
         return True
 
     def _body_to_eof(self) -> bool:
-        return False
+        self._body.append(self._buffer)
+        self._buffer = b""
+        return True
 
     def _chunk_size(self) -> bool:
         line, end, rest = self._buffer.partition(b"\r\n")
@@ -174,16 +201,21 @@ class ReplyParser:
         if size is None:
             raise RuntimeApiError(f"the Runtime API sent a bad chunk size: {line[:100]!r}")
         self._buffer = rest
-        self._length = int(size[1], 16)
-        self._read = ReplyParser._chunk if self._length else ReplyParser._trailer
+        self._left = int(size[1], 16)
+        self._read = ReplyParser._chunk if self._left else ReplyParser._trailer
         return True
 
     def _chunk(self) -> bool:
-        if len(self._buffer) < self._length + 2:
+        if not self._take():
             return False
-        if self._buffer[self._length : self._length + 2] != b"\r\n":
+        self._read = ReplyParser._chunk_end
+        return True
+
+    def _chunk_end(self) -> bool:
+        if len(self._buffer) < 2:
+            return False
+        if not self._buffer.startswith(b"\r\n"):
             raise RuntimeApiError("the Runtime API sent a chunk longer than its size")
-        self._take()
         self._buffer = self._buffer[2:]
         self._read = ReplyParser._chunk_size
         return True
@@ -199,10 +231,14 @@ class ReplyParser:
     def _nothing(self) -> bool:
         raise RuntimeApiError(f"the Runtime API sent more than one reply: {self._buffer[:100]!r}")
 
-    def _take(self) -> None:
-        self._body.append(self._buffer[: self._length])
-        self._buffer = self._buffer[self._length :]
+    def _take(self) -> bool:
+        """Take what has come of the bytes that are left; pieces are joined once, at the end."""
+        piece = self._buffer[: self._left]
+        self._body.append(piece)
+        self._buffer = self._buffer[len(piece) :]
+        self._left -= len(piece)
+        return not self._left
 
     def _finish(self) -> None:
         self._read = ReplyParser._nothing
-        self.reply = Reply(self._status, b"".join(self._body), self._keep_alive)
+        self.reply = Reply(self._status, self._headers, b"".join(self._body), self._keep_alive)

@@ -28,6 +28,7 @@ import h11
 FUNCTIONS = Path(__file__).parent / "functions"
 HTTP_INTEGRATION = b"application/vnd.awslambda.http-integration-response"
 PREFIX = "/2018-06-01/runtime/"
+EXTENSION = "/2020-01-01/extension/"
 
 
 @dataclass
@@ -89,6 +90,10 @@ class RuntimeAPI:
         self.close_after_reply = False  # the connection is closed after each 202
         self.connections: list[asyncio.StreamWriter] = []
         self.posts_on: list[int] = []  # for each post, which connection it came on
+        self.extensions: list[tuple[bytes, Any]] = []  # name and what it registered for
+        self.extension_waits = asyncio.Event()  # one of them has asked for its events, of which there are none
+        self.restored = asyncio.Event()  # SnapStart: what /restore/next waits for
+        self.restore_error: Any = None
         self.current: Invoked | None = None
         self.port = 0
         self._pending: asyncio.Queue[Invoked] = asyncio.Queue()
@@ -133,6 +138,10 @@ class RuntimeAPI:
         failed.cancel()
         assert finished.done(), (self.init_error, self.log)
         return invoked
+
+    def find(self, request_id: str) -> Invoked | None:
+        """The invocation under way that has this id."""
+        return self.current if self.current is not None and self.current.request_id == request_id else None
 
     def record(self, event: str) -> None:
         self.log.append(event)
@@ -196,6 +205,23 @@ class RuntimeAPI:
             self.record("init error")
             self.init_failed.set()
             return 202, b'{"status":"OK"}\n', []
+        if target == EXTENSION + "register":
+            body, _ = await self._body(http, reader)
+            self.extensions.append((headers[b"lambda-extension-name"], json.loads(body)))
+            return 200, b"{}", [("Lambda-Extension-Identifier", str(uuid.uuid4()))]
+        if target == EXTENSION + "event/next":
+            await self._event(http, reader)
+            self.extension_waits.set()
+            await asyncio.Event().wait()
+        if target == PREFIX + "restore/next":
+            await self._event(http, reader)
+            self.record("snapshot")
+            await self.restored.wait()
+            return 200, b"", []
+        if target == PREFIX + "restore/error":
+            body, _ = await self._body(http, reader)
+            self.restore_error = json.loads(body)
+            return 202, b'{"status":"OK"}\n', []
         _, _, rest = target.partition("/invocation/")
         request_id, _, kind = rest.partition("/")
         return await self._post(http, request_id, kind, headers, request, reader, writer)
@@ -208,6 +234,10 @@ class RuntimeAPI:
         else:
             self.record("next")
         invoked = self.current = await self._pending.get()
+        return 200, invoked.event, self.headers(invoked)
+
+    def headers(self, invoked: Invoked) -> list[tuple[str, str]]:
+        """What comes with the event."""
         headers = [
             ("Lambda-Runtime-Aws-Request-Id", invoked.request_id),
             ("Lambda-Runtime-Deadline-Ms", str(int((time.time() + self.timeout) * 1000))),
@@ -216,7 +246,7 @@ class RuntimeAPI:
         ]
         if invoked.invocation_id:
             headers.append(("Lambda-Runtime-Invocation-Id", invoked.invocation_id))
-        return 200, invoked.event, headers
+        return headers
 
     async def _post(
         self,
@@ -228,9 +258,9 @@ class RuntimeAPI:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> tuple[int | None, bytes, list[tuple[str, str]]]:
-        invoked = self.current
+        invoked = self.find(request_id)
         self.posts_on.append(self.connections.index(writer))
-        if invoked is None or invoked.request_id != request_id:
+        if invoked is None:
             return self._refuse(400, "InvalidRequestID")
         if invoked.answered:
             return self._refuse(403, "InvalidStateTransition")
@@ -294,9 +324,41 @@ class RuntimeAPI:
         return status, json.dumps({"errorMessage": "refused", "errorType": error_type}).encode() + b"\n", []
 
 
+class ManagedRuntimeAPI(RuntimeAPI):
+    """That of Lambda Managed Instances: as many invocations at a time as there are requests for events.
+
+    One is over with its response; the next request for an event is no part of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0  # requests for an event
+        self.under_way: dict[str, Invoked] = {}
+
+    def find(self, request_id: str) -> Invoked | None:
+        return self.under_way.get(request_id)
+
+    async def _next(self) -> tuple[int, bytes, list[tuple[str, str]]]:
+        self.record("next")
+        self.waiting += 1
+        invoked = await self._pending.get()
+        self.waiting -= 1
+        self.under_way[invoked.request_id] = invoked
+        return 200, invoked.event, self.headers(invoked)
+
+    async def _post(
+        self, http: h11.Connection, request_id: str, *args: Any
+    ) -> tuple[int | None, bytes, list[tuple[str, str]]]:
+        reply = await super()._post(http, request_id, *args)
+        invoked = self.under_way.pop(request_id, None)
+        if invoked is not None:
+            invoked.finished.set()
+        return reply
+
+
 @dataclass
 class Function:
-    """A function's process, under awslambdaric, and what it has printed."""
+    """A function's process, under awslambdaric or the asyncio runtime, and what it has printed."""
 
     process: asyncio.subprocess.Process
     api: RuntimeAPI
@@ -306,21 +368,29 @@ class Function:
         await self.api.close()
         out, _ = await asyncio.wait_for(self.process.communicate(), 30)
         # awslambdaric's own last words, about the Runtime API that is gone, are of no interest.
-        self.output = re.split(r"\[ERROR\] \[\d+\] LAMBDA_RUNTIME Failed to get next", out.decode(errors="replace"))[0]
+        self.output = re.split(
+            r"\[ERROR\] \[\d+\] LAMBDA_RUNTIME Failed to get next|\[WARNING\]\t\S+\t\S*\tNo event could be fetched",
+            out.decode(errors="replace"),
+        )[0]
 
 
 @contextlib.asynccontextmanager
 async def function(
-    handler: str, *, python: str = sys.executable, env: Mapping[str, str] | None = None
+    handler: str,
+    *,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
+    client: str = "awslambdaric",
+    api: RuntimeAPI | None = None,
 ) -> AsyncIterator[Function]:
     """``python -m awslambdaric <handler>`` in tests/functions, with Lambda's variables; ended with the block.
 
-    ``output`` is whole only then.
+    ``output`` is whole only then. With ``client="adapter"`` it is the asyncio runtime.
     """
-    async with RuntimeAPI() as api:
+    async with api or RuntimeAPI() as api:
         process = await asyncio.create_subprocess_exec(
             python,
-            *("-m", "awslambdaric", handler),
+            *("-m", client, handler),
             cwd=FUNCTIONS,
             env={
                 **os.environ,

@@ -10,7 +10,7 @@ import pytest
 
 from adapter.exceptions import RuntimeApiError
 from adapter.response import Head
-from adapter.runtime_api import Connection, RuntimeApi
+from adapter.runtime_api import Connection, Post, RuntimeApi
 from adapter.stream import ResponseStream
 
 from .runtime_api import Invoked, RuntimeAPI
@@ -47,10 +47,15 @@ async def answer(server: RuntimeAPI, api: RuntimeApi) -> Invoked:
 
 
 def sockets(api: RuntimeApi) -> socket.socket:
-    connection = api._connection
-    assert connection is not None
+    (connection,) = api._idle
     found: socket.socket = connection._transport.get_extra_info("socket")
     return found
+
+
+def busy(stream: ResponseStream) -> Connection:
+    post = stream._sink
+    assert isinstance(post, Post) and post._connection is not None
+    return post._connection
 
 
 async def test_one_connection_for_every_post(server: RuntimeAPI, api: RuntimeApi) -> None:
@@ -78,8 +83,8 @@ async def test_a_connection_closed_in_between_is_opened_again(server: RuntimeAPI
 
 async def test_a_close_that_the_loop_has_not_seen_is_seen(server: RuntimeAPI, api: RuntimeApi) -> None:
     await answer(server, api)
-    connection = api._connection
-    assert connection is not None and connection.is_idle
+    (connection,) = api._idle
+    assert connection.is_idle
     server.connections[0].transport.abort()
     await asyncio.sleep(0)  # the server's abort is carried out; select has not run for the client yet
     poll = select.poll()
@@ -254,11 +259,6 @@ async def test_no_runtime_api(address: str) -> None:
         await RuntimeApi(address).connect()
 
 
-async def test_only_a_stream_transport_will_do() -> None:
-    with pytest.raises(TypeError, match="a stream transport is needed"):
-        Connection().connection_made(asyncio.BaseTransport())
-
-
 @pytest.mark.parametrize("size", [1, 1000, 128 * 1024, 200_000, 3_000_000])
 async def test_bytes_in_are_bytes_out(server: RuntimeAPI, api: RuntimeApi, size: int) -> None:
     invoked, stream = await begin(server, api)
@@ -289,7 +289,7 @@ async def test_a_slow_caller_holds_the_writer_back(server: RuntimeAPI, api: Runt
         await asyncio.sleep(0.1)
     assert not task.done()
     assert written < 20_000_000
-    connection = api._connection
+    connection = busy(stream)
     assert connection is not None
     assert connection._transport.get_write_buffer_size() < 300_000
     server.reading.set()
@@ -308,7 +308,7 @@ async def test_a_writer_that_is_held_back_goes_on_when_the_connection_is_lost(
             await stream.write(b"x" * 65536)
 
     task = asyncio.create_task(write())
-    connection = api._connection
+    connection = busy(stream)
     assert connection is not None
     while connection.writable.is_set():
         await asyncio.sleep(0.01)

@@ -1,0 +1,371 @@
+"""The asyncio runtime, ``python -m adapter main.handler``: next → invocation → next, on one event loop.
+
+In place of awslambdaric, around the same handlers. On demand it has one invocation at a time, and the loop runs on
+between them for as long as the process does. On Lambda Managed Instances it has as many at once as Lambda wants, each
+asked for by a worker of its own on a connection of its own
+(https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-runtimes.html); awslambdaric would be as many
+processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import importlib
+import inspect
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .bootstrap import Bootstrap, text
+from .environment import Environment, occupy
+from .exceptions import ConfigurationError, RuntimeApiError, SeamError
+from .extension import register
+from .invocation import Invocation, current, enter
+from .log import logger
+from .runtime_api import RuntimeApi
+from .unmarshal import reader
+from .wire import EVENT_LIMIT
+from .work import Rules, Work
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    import socket
+    from collections.abc import Callable, Coroutine
+
+    from .runtime_api import NextConnection
+    from .wire import Reply
+
+BUDGET = 0.5
+"""Seconds from SIGTERM to SIGKILL, of a process with an internal extension
+(https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown)."""
+
+# When, of these, what is under way is cancelled; when that is given up; and when the process ends as it is.
+_CANCEL, _GIVE_UP, _EXIT = 0.2, 0.35, 0.45
+
+# A /next that fails is asked for again: how often, and after how many seconds, twice as many each time. As awslambdaric.
+_ATTEMPTS, _DELAY = 5, 0.1
+
+_READ = 64 * 1024  # bytes
+
+# A handler that is not ours is cancelled this many seconds before its deadline. One that calls an adapter inside leaves
+# that to the adapter, which does it earlier.
+_MARGIN = 0.25
+
+
+class Runtime:
+    """The workers of one process, and what they have under way.
+
+    ``concurrency`` is the number of workers; None, on demand, is one whose trace id is in the process's environment
+    variables, too.
+    """
+
+    _handle: Callable[[Any, Any], Coroutine[Any, Any, Any]]
+
+    def __init__(self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None) -> None:
+        self.api = api
+        self.buffer = memoryview(bytearray(_READ))
+        self.ending: int | None = None  # the exit status, from when on nothing more is asked for
+        self.loop = _event_loop()
+        self._bootstrap = bootstrap
+        self._concurrency = concurrency or 1
+        self._sets_trace_id = concurrency is None
+        self.environment = Environment(
+            api, self, loop=self.loop, is_asynchronous=True, concurrency=self._concurrency
+        )
+        self._read = reader(_strict(), functools.partial(bootstrap.unmarshal, content_type="application/json"))
+        self._rules = Rules()
+        self._rules_of_sync = Rules(deadline_margin=_MARGIN)
+        self._under_way: dict[Invocation, asyncio.Task[None]] = {}
+        self._over = asyncio.Event()
+        self._context = contextvars.copy_context()
+        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def invocation(self, request_id: object) -> Invocation | None:
+        """The invocation that this code is run for, if it is the one of this request id."""
+        invocation = current.get()
+        return invocation if invocation is not None and invocation.request_id == request_id else None
+
+    def take(self, handler: Callable[[Any, Any], Any]) -> None:
+        """Have a handler: ours, an async function, or a function, which is run in a thread."""
+        ours = _adapter_handle(handler)
+        if ours is not None:
+            self._handle = ours
+        elif inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):
+            self._handle = functools.partial(self._handle_async, handler)
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            # As many as are called at once, and those that did not end in time. The loop's own executor is the app's.
+            self._threads = ThreadPoolExecutor(self._concurrency + 1000, "handler")
+            self._handle = functools.partial(self._handle_sync, handler)
+
+    def run(self) -> int:
+        """Until the end of the process: its exit status."""
+        self.loop.add_signal_handler(signal.SIGTERM, self.stop, 0)
+        return self.loop.run_until_complete(self._run())
+
+    def stop(self, status: int) -> None:
+        """Ask for no more events, and end."""
+        if self.ending is None:
+            self.ending = status
+            self._over.set()
+            _exit_in(_EXIT, status)
+
+    def begin(self, worker: Worker, event: Reply) -> None:
+        """An event has come."""
+        headers = event.headers
+        deadline = headers.get(b"lambda-runtime-deadline-ms")
+        invocation = Invocation(
+            headers[b"lambda-runtime-aws-request-id"].decode("latin-1"),
+            text(headers, b"lambda-runtime-invocation-id"),
+            int(deadline) if deadline else None,
+            trace_id=text(headers, b"lambda-runtime-trace-id") or "",
+        )
+        # Not by the loop's task factory: an invocation is not born in another one. In a context of its own, as under
+        # awslambdaric: what a handler leaves in a context variable is not there in the next invocation.
+        self._under_way[invocation] = self.spawn(self._invoke(worker, invocation, event))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.Task(work, loop=self.loop, context=self._context.copy())
+
+    async def _run(self) -> int:
+        workers = [Worker(self) for _ in range(self._concurrency)]
+        for worker in workers:
+            worker.ask()
+        await self._over.wait()
+        await self._end()
+        return self.ending or 0
+
+    async def _invoke(self, worker: Worker, invocation: Invocation, event: Reply) -> None:
+        enter(invocation, alone=self._concurrency == 1)
+        if self._sets_trace_id:
+            _set_trace_id(invocation.trace_id)
+        await self._answer(invocation, event)
+        del self._under_way[invocation]
+        if self.api.container_error:
+            logger.error("The Runtime API reports a container error, after which a runtime has to exit")
+            self.stop(1)
+        elif self.ending is None:
+            worker.ask()
+
+    async def _answer(self, invocation: Invocation, event: Reply) -> None:
+        try:
+            context = self._bootstrap.context(event.headers, invocation.request_id, invocation.deadline_ms)
+            invocation.context = context
+            if event.headers.get(b"content-type") == b"application/json":
+                value = await self._handle(self._read(event.body), context)
+            else:
+                content_type = text(event.headers, b"content-type")
+                value = await self._handle(self._bootstrap.unmarshal(event.body, content_type), context)
+            if invocation.answered:
+                return
+            payload, content_type = self._bootstrap.marshal(value)
+        except (Exception, asyncio.CancelledError, SystemExit) as exception:
+            if isinstance(exception, SystemExit) and self._concurrency == 1:
+                raise  # it ends the process, as under awslambdaric; but not with other invocations in it
+            payload, error_type, cause = self._bootstrap.report(exception, invocation.request_id)
+            if invocation.answered:
+                return
+            post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
+            post.error(payload, error_type, cause)
+        else:
+            post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
+            post.whole(payload, content_type)
+        post.lost = functools.partial(_lost, invocation)
+        await post.settle()
+
+    async def _handle_async(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
+        return await self.environment.conduct(Work(_current(), self._rules), handler(event, context))
+
+    async def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
+        """In a thread, also where there is one invocation at a time: it may call an adapter, whose work is done on the
+        loop; and the loop has to run on, for lifespans and for SIGTERM.
+        """
+        return await self.environment.conduct(
+            Work(_current(), self._rules_of_sync), self._in_thread(handler, event, context)
+        )
+
+    async def _in_thread(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
+        call = functools.partial(contextvars.copy_context().run, _call, handler, event, context)
+        result = await self.loop.run_in_executor(self._threads, call)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _end(self) -> None:
+        """What is under way is finished, or cancelled in time; then the lifespans are."""
+        begun = self.loop.time()
+        await self._wait(begun + _CANCEL)
+        for invocation in self._under_way:
+            if invocation.work is not None:
+                invocation.work.shorten(_GIVE_UP - _CANCEL)
+        await self._wait(begun + _GIVE_UP)
+        for invocation in self._under_way:
+            logger.error("The process ends before RequestId %s does", ascii(invocation.request_id))
+        left = begun + _EXIT - self.loop.time()
+        await self.environment.shut_down(left)
+
+    async def _wait(self, until: float) -> None:
+        """For all that is under way, and what may still come for requests that were made before the end."""
+        while self._under_way and (left := until - self.loop.time()) > 0:
+            await asyncio.wait(self._under_way.values(), timeout=left)
+
+
+class Worker:
+    """Asks for one event after another; at one invocation at a time."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._connection: NextConnection | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._failures = 0
+
+    def ask(self) -> None:
+        """Ask for an event, however long it takes to come; not once the process is about to end."""
+        if self._runtime.ending is not None:
+            return
+        if self._connection is None or self._connection.is_closing:
+            self._opening = self._runtime.spawn(self._open())
+        else:
+            self._connection.ask()
+
+    def received(self, reply: Reply) -> None:
+        if reply.status == 200:
+            self._failures = 0
+            self._runtime.begin(self, reply)
+            return
+        answer = f"the Runtime API answered {reply.status} {ascii(reply.body.decode('utf-8', 'replace').strip())}"
+        if reply.status >= 500:
+            self._give_up(answer)
+        else:
+            self.lost(answer)
+
+    def lost(self, reason: str) -> None:
+        """The worker is of use again as soon as it can ask; the others go on."""
+        self._failures += 1
+        if self._failures == _ATTEMPTS:
+            self._give_up(reason)
+        elif self._runtime.ending is None:
+            logger.warning("No event could be fetched, and another try is made: %s", reason)
+            self._runtime.loop.call_later(_DELAY * 2 ** (self._failures - 1), self.ask)
+
+    async def _open(self) -> None:
+        runtime = self._runtime
+        try:
+            self._connection = await runtime.api.connect_next(self.received, self.lost, runtime.buffer)
+        except RuntimeApiError as exception:
+            self._give_up(str(exception))
+        else:
+            self._connection.ask()
+
+    def _give_up(self, reason: str) -> None:
+        logger.error("No events can be fetched any more, and the process ends: %s", reason)
+        self._runtime.stop(1)
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m adapter <handler>``: the process's exit status."""
+    address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
+    if len(arguments) != 1 or not address:
+        sys.stderr.write(
+            "usage: python -m adapter <module.function>, on Lambda: the Runtime API is where AWS_LAMBDA_RUNTIME_API says. "
+            "On your machine: python -m adapter.local --runtime adapter <module.function>\n"
+        )
+        return 2
+    try:
+        bootstrap = Bootstrap(address)
+        concurrency = _concurrency()
+    except (SeamError, ConfigurationError) as exception:
+        sys.stderr.write(f"{exception}\n")
+        return 1
+    bootstrap.set_up_logging()
+    extension = _register(address)
+    runtime = Runtime(RuntimeApi(address), bootstrap, concurrency)
+    occupy(runtime.environment)
+    asyncio.set_event_loop(runtime.loop)
+    runtime.take(bootstrap.handler(arguments[0]))
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        bootstrap.wait_for_restore()
+    status = runtime.run()
+    if extension is not None:
+        extension.close()
+    return status
+
+
+def _concurrency() -> int | None:
+    """How many invocations the process has at once, on Managed Instances."""
+    value = os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY")
+    if not value:
+        return None
+    if not value.isdecimal() or not int(value):
+        raise ConfigurationError(f"AWS_LAMBDA_MAX_CONCURRENCY must be a number of invocations, not {ascii(value)}")
+    return int(value)
+
+
+def _register(address: str) -> socket.socket | None:
+    try:
+        return register(address)
+    except RuntimeApiError as exception:
+        logger.info("There will be no SIGTERM before the end, and no lifespan shutdown: %s", exception)
+        return None
+
+
+def _adapter_handle(handler: Any) -> Callable[[Any, Any], Coroutine[Any, Any, Any]] | None:
+    """The coroutine function of a handler of ours. `functools.wraps` copies it to a decorator that is around one."""
+    ours: Callable[[Any, Any], Coroutine[Any, Any, Any]] | None = getattr(handler, "adapter_handle", None)
+    wrapped = getattr(handler, "__wrapped__", None)
+    return None if ours is getattr(wrapped, "adapter_handle", None) else ours
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        uvloop: Any = importlib.import_module("uvloop")
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _strict() -> Callable[[bytes], Any] | None:
+    try:
+        orjson: Any = importlib.import_module("orjson")
+    except ModuleNotFoundError:
+        return None
+    loads: Callable[[bytes], Any] = orjson.loads
+    return loads
+
+
+def _set_trace_id(trace_id: str) -> None:
+    if trace_id:
+        os.environ["_X_AMZN_TRACE_ID"] = trace_id
+    else:
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+
+
+def _call(handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
+    try:
+        return handler(event, context)
+    except StopIteration as exception:
+        # A future does not take it. As of any generator or coroutine (PEP 479):
+        raise RuntimeError("the handler raised StopIteration") from exception
+
+
+def _current() -> Invocation:
+    invocation = current.get()
+    if invocation is None:
+        raise RuntimeError("a handler is called in its invocation's context")
+    return invocation
+
+
+def _lost(invocation: Invocation, reason: str) -> None:
+    logger.error("The result of RequestId %s did not get through: %s", ascii(invocation.request_id), reason)
+
+
+def _exit_in(seconds: float, status: int) -> None:
+    """End the process then, if it has not ended by itself: threads that nobody can end would keep it."""
+    import threading
+
+    timer = threading.Timer(seconds, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
