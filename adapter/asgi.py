@@ -211,6 +211,7 @@ class StreamingAdapter:
             return
         self._home.run(self._lifespan.startup())
         self._started = True
+        self._home.lifespans.append(self._lifespan)
         if self._home.api is None:
             atexit.register(self._home.run, self._lifespan.shutdown())
 

@@ -20,7 +20,6 @@ from .invocation import current_invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
     from typing import NoReturn
 
 _PARTS = (
@@ -117,7 +116,7 @@ class Bootstrap:
             arguments.append(text(headers, b"lambda-runtime-aws-tenant-id"))
         return self._module.create_lambda_context(*arguments)
 
-    def unmarshal(self, body: bytes, content_type: str) -> Any:
+    def unmarshal(self, body: bytes, content_type: str | None) -> Any:
         return self._marshaller.unmarshal_request(body, content_type)
 
     def marshal(self, result: Any) -> tuple[bytes, str]:
@@ -126,7 +125,7 @@ class Bootstrap:
         return payload if isinstance(payload, bytes) else payload.encode(), content_type
 
     def report(self, exception: BaseException, request_id: str) -> tuple[bytes, str, str]:
-        """Log an exception that ends an invocation; the error's JSON, its type and X-Ray's cause, for the Runtime API."""
+        """Log an exception that ends an invocation. The error's JSON, its type and X-Ray's cause: for the Runtime API."""
         import json
 
         module = self._module

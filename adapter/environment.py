@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
 from .invocation import Invocation
+from .log import log_exception, logger
 from .ric import Seam
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol, TypeVar
 
     from .buffered import BufferedReply
+    from .lifespan import Lifespan
     from .response import Head
     from .work import Work
 
@@ -56,6 +58,7 @@ class Environment:
         self.loop.set_task_factory(make_task)
         self.loop.set_exception_handler(unretrieved)
         self.is_alone = concurrency == 1
+        self.lifespans: list[Lifespan] = []  # those that have started
         self._source = source
         self._is_asynchronous = is_asynchronous
 
@@ -138,6 +141,18 @@ class Environment:
     def _is_elsewhere(self) -> bool:
         """Whether the loop runs in another thread, and this one may wait for it."""
         return self._is_asynchronous and self.loop.is_running() and asyncio._get_running_loop() is None
+
+    async def shut_down(self, seconds: float) -> None:
+        """End the lifespans, all at once; one that is not done in time is left. What they raise is logged."""
+        tasks = [asyncio.Task(lifespan.shutdown(), loop=self.loop, name="shutdown") for lifespan in self.lifespans]
+        self.lifespans.clear()
+        if tasks:
+            done, pending = await asyncio.wait(tasks, timeout=seconds)
+            for task in done:
+                if exception := task.exception():
+                    log_exception(exception, "A lifespan's shutdown has failed")
+            if pending:
+                logger.error("%d lifespan shutdown(s) were not done after %.2f s", len(pending), seconds)
 
     def _refuse_nesting(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:

@@ -40,7 +40,8 @@ def register(address: str) -> socket.socket:
         prefix, field = "/2020-01-01/extension", "Lambda-Extension"
         connection.sendall(
             f"POST {prefix}/register HTTP/1.1\r\nHost: {address}\r\n{field}-Name: {NAME}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(_BODY)}\r\n\r\n".encode() + _BODY
+            f"Content-Type: application/json\r\nContent-Length: {len(_BODY)}\r\n\r\n".encode()
+            + _BODY
         )
         reply = _read(connection)
         identifier = reply.headers.get(b"lambda-extension-identifier", b"").decode("latin-1")

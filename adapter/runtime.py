@@ -27,7 +27,6 @@ from .invocation import Invocation, current, enter
 from .log import logger
 from .runtime_api import RuntimeApi
 from .unmarshal import reader
-from .wire import EVENT_LIMIT
 from .work import Rules, Work
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ BUDGET = 0.5
 # When, of these, what is under way is cancelled; when that is given up; and when the process ends as it is.
 _CANCEL, _GIVE_UP, _EXIT = 0.2, 0.35, 0.45
 
-# A /next that fails is asked for again: how often, and after how many seconds, twice as many each time. As awslambdaric.
+# A /next that fails is asked for again: how often, and after how many seconds, doubled each time. As awslambdaric.
 _ATTEMPTS, _DELAY = 5, 0.1
 
 _READ = 64 * 1024  # bytes
@@ -72,9 +71,7 @@ class Runtime:
         self._bootstrap = bootstrap
         self._concurrency = concurrency or 1
         self._sets_trace_id = concurrency is None
-        self.environment = Environment(
-            api, self, loop=self.loop, is_asynchronous=True, concurrency=self._concurrency
-        )
+        self.environment = Environment(api, self, loop=self.loop, is_asynchronous=True, concurrency=self._concurrency)
         self._read = reader(_strict(), functools.partial(bootstrap.unmarshal, content_type="application/json"))
         self._rules = Rules()
         self._rules_of_sync = Rules(deadline_margin=_MARGIN)
@@ -93,7 +90,7 @@ class Runtime:
         ours = _adapter_handle(handler)
         if ours is not None:
             self._handle = ours
-        elif inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):
+        elif inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
             self._handle = functools.partial(self._handle_async, handler)
         else:
             from concurrent.futures import ThreadPoolExecutor
@@ -269,8 +266,8 @@ def main(arguments: list[str]) -> int:
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     if len(arguments) != 1 or not address:
         sys.stderr.write(
-            "usage: python -m adapter <module.function>, on Lambda: the Runtime API is where AWS_LAMBDA_RUNTIME_API says. "
-            "On your machine: python -m adapter.local --runtime adapter <module.function>\n"
+            "usage: python -m adapter <module.function>, on Lambda: the Runtime API is where AWS_LAMBDA_RUNTIME_API "
+            "says. On your machine: python -m adapter.local --runtime adapter <module.function>\n"
         )
         return 2
     try:

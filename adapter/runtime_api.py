@@ -19,7 +19,6 @@ from .response import DELIMITER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
     from typing import TypeVar
 
     from .response import Failure, Head
