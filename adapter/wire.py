@@ -145,7 +145,7 @@ class ReplyParser:
             self._finish()
         return self.reply
 
-    # The state is what is read next. Each of these consumes what there is of that, and tells whether all of it was there.
+    # The state is what is read next. Each of these consumes what there is of it, and tells whether that was all.
 
     def _head(self) -> bool:
         head, end, rest = self._buffer.partition(b"\r\n\r\n")

@@ -115,6 +115,7 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
         concurrency=given.concurrency,
         throttle=given.throttle,
         log_format=given.log_format,
+        client=given.runtime,
     )
     if function is None:
         return configuration, []

@@ -25,11 +25,12 @@ class Configuration:
     (https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html).
 
     `memory` is in MB: the function is told and REPORT shows it, nothing enforces it. `timeout` is in seconds, for the
-    whole invocation, background work included. `command` replaces `python -m awslambdaric <handler>`. `invoke_mode` is
+    whole invocation, background work included. `command` replaces `python -m <client> <handler>`. `invoke_mode` is
     the function URL's. `queue` is how many seconds an invocation waits at the cap before it is refused, `idle` after
     how many an environment without work ends. With `concurrency` the function runs as on Lambda Managed Instances: one
     environment, that many invocations at a time. `settings` are environment variables; those of the env file win.
-    `log_format` is how the function is told to log, and how this log is written.
+    `log_format` is how the function is told to log, and how this log is written. `client` is the runtime client's
+    module: AWS's own, or `adapter`, the asyncio runtime.
     """
 
     handler: str
@@ -46,6 +47,7 @@ class Configuration:
     concurrency: int | None = None
     throttle: bool = False
     log_format: Literal["text", "json"] = "text"
+    client: Literal["awslambdaric", "adapter"] = "awslambdaric"
     command: tuple[str, ...] | None = None
 
     @property
@@ -58,7 +60,7 @@ class Configuration:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        return self.command or (sys.executable, "-m", "awslambdaric", self.handler)
+        return self.command or (sys.executable, "-m", self.client, self.handler)
 
     @functools.cached_property
     def region(self) -> str:

@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
     add("--function", metavar="NAME", help="its logical id, if the template has several functions")
     add("--app-dir", type=Path, metavar="FOLDER", help="its code (default: the template's, or this folder)")
     add("--env-file", type=Path, metavar="FILE", help="NAME=value lines for its environment")
+    add(
+        "--runtime",
+        choices=("awslambdaric", "adapter"),
+        default="awslambdaric",
+        help="AWS's runtime client, or this package's asyncio runtime (default: awslambdaric)",
+    )
     add("--reload", action="store_true", help="start new environments when the code changes")
 
     add = result.add_argument_group("limits, as on Lambda").add_argument
