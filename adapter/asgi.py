@@ -61,6 +61,11 @@ class StreamingAdapter:
     - ``events_path``: a path of the app's that takes such events instead, as ``POST`` with the event as JSON; its JSON
       reply is the result, a status of 400 or more an invocation error.
 
+    - ``shutdown_on_sigterm``: True to run the lifespan's shutdown when Lambda ends the environment, under awslambdaric
+      (the asyncio runtime always does). It registers an internal extension, without which there is no SIGTERM.
+    - ``startup_after_restore``: True to run the lifespan's startup, with SnapStart, when the environment has been
+      restored, not before the snapshot is taken: for connections, and what must differ from environment to environment.
+
     For what comes after the response (docs/background.md), in seconds:
 
     - ``drain_timeout``: how long the tasks that a request has started, and that run on when its handler has returned,
@@ -87,6 +92,8 @@ class StreamingAdapter:
         stream: Collection[str] | None = None,
         event_handler: Callable[[Any, Any], Any] | None = None,
         events_path: str | None = None,
+        shutdown_on_sigterm: bool = False,
+        startup_after_restore: bool = False,
         drain_timeout: float = 10.0,
         deadline_margin: float = 1.0,
         after_response: Hook | Sequence[Hook] | None = None,
@@ -128,8 +135,15 @@ class StreamingAdapter:
         self._home = environment()
         self._lifespan = None if lifespan == "off" else Lifespan(app, lifespan)
         self._started = self._lifespan is None
+        if shutdown_on_sigterm:
+            self._home.shut_down_on_sigterm()
         if self._home.api is not None:
-            self._startup()
+            if startup_after_restore and os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+                from snapshot_restore_py import register_after_restore
+
+                register_after_restore(self._startup)
+            else:
+                self._startup()
 
     def __call__(self, event: Any, context: Any) -> Any:
         """Answer an event: under awslambdaric ``{"statusCode": N}``, the reply itself elsewhere."""

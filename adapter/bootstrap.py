@@ -125,7 +125,7 @@ class Bootstrap:
         return payload if isinstance(payload, bytes) else payload.encode(), content_type
 
     def report(self, exception: BaseException, request_id: str) -> tuple[bytes, str, str]:
-        """Log an exception that ends an invocation; what the Runtime API gets: the error's JSON, its type, X-Ray's cause."""
+        """Log an exception that ends an invocation. For the Runtime API: its JSON, its type, and X-Ray's cause."""
         import json
 
         module = self._module

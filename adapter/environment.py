@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .buffered import BufferedReply
     from .lifespan import Lifespan
     from .response import Head
+    from .termination import Termination
     from .work import Work
 
     T = TypeVar("T")
@@ -60,6 +61,7 @@ class Environment:
         self.is_alone = concurrency == 1
         self.lifespans: list[Lifespan] = []  # those that have started
         self._source = source
+        self._termination: Termination | None = None
         self._is_asynchronous = is_asynchronous
 
     def invocation(self, context: Any) -> tuple[Invocation, bool]:
@@ -141,6 +143,13 @@ class Environment:
     def _is_elsewhere(self) -> bool:
         """Whether the loop runs in another thread, and this one may wait for it."""
         return self._is_asynchronous and self.loop.is_running() and asyncio._get_running_loop() is None
+
+    def shut_down_on_sigterm(self) -> None:
+        """End the lifespans on SIGTERM, under awslambdaric too; before the first event is asked for."""
+        if isinstance(self._source, Seam) and self._termination is None and self.api is not None:
+            from .termination import Termination
+
+            self._termination = Termination(self, self._source.client, self.api.address)
 
     async def shut_down(self, seconds: float) -> None:
         """End the lifespans, all at once; one that is not done in time is left. What they raise is logged."""

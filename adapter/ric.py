@@ -11,6 +11,7 @@ as it came, so a new argument needs no new version.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from .invocation import Invocation
 from .wire import INVOCATION_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 _NATIVE = ("next", "post_invocation_result", "post_error")
@@ -31,13 +33,17 @@ class RuntimeClient:
     def __init__(self, native: Any, current: Invocation | None) -> None:
         self._native = native
         self.current = current
+        self.fetch: Callable[[Callable[[], Any]], Any] | None = None  # how to wait for an event, if not just so
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._native, name)
 
     def next(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch an event. On Python 3.12 and later awslambdaric calls this in a thread of its own."""
-        event = self._native.next(*args, **kwargs)
+        if self.fetch is None:
+            event = self._native.next(*args, **kwargs)
+        else:
+            event = self.fetch(functools.partial(self._native.next, *args, **kwargs))
         headers = event[1]
         deadline = headers.get("Lambda-Runtime-Deadline-Ms")
         self.current = Invocation(
@@ -66,7 +72,7 @@ class Seam:
     """Where awslambdaric's invocations can be had from."""
 
     def __init__(self, client: RuntimeClient) -> None:
-        self._client = client
+        self.client = client
 
     @classmethod
     def install(cls) -> Seam:
@@ -91,7 +97,7 @@ class Seam:
         None for a call with a context of somebody's own making: what such a
         call returns is its caller's, not the platform's.
         """
-        current = self._client.current
+        current = self.client.current
         if current is None:
             raise SeamError(
                 f"awslambdaric {_version()} did not fetch this event through lambda_runtime_client.runtime_client, "

@@ -22,27 +22,19 @@ from typing import TYPE_CHECKING, Any
 from .bootstrap import Bootstrap, text
 from .environment import Environment, occupy
 from .exceptions import ConfigurationError, RuntimeApiError, SeamError
-from .extension import register
 from .invocation import Invocation, current, enter
 from .log import logger
 from .runtime_api import RuntimeApi
+from .termination import CANCEL, EXIT, GIVE_UP, exit_in, former_handler, register_for_sigterm
 from .unmarshal import reader
 from .work import Rules, Work
 
 if TYPE_CHECKING:
     import concurrent.futures
-    import socket
     from collections.abc import Callable, Coroutine
 
     from .runtime_api import NextConnection
     from .wire import Reply
-
-BUDGET = 0.5
-"""Seconds from SIGTERM to SIGKILL, of a process with an internal extension
-(https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown)."""
-
-# When, of these, what is under way is cancelled; when that is given up; and when the process ends as it is.
-_CANCEL, _GIVE_UP, _EXIT = 0.2, 0.35, 0.45
 
 # A /next that fails is asked for again: how often, and after how many seconds, doubled each time. As awslambdaric.
 _ATTEMPTS, _DELAY = 5, 0.1
@@ -101,15 +93,19 @@ class Runtime:
 
     def run(self) -> int:
         """Until the end of the process: its exit status."""
+        former = former_handler()
         self.loop.add_signal_handler(signal.SIGTERM, self.stop, 0)
-        return self.loop.run_until_complete(self._run())
+        status = self.loop.run_until_complete(self._run())
+        if former is not None:
+            former(signal.SIGTERM, None)
+        return status
 
     def stop(self, status: int) -> None:
         """Ask for no more events, and end."""
         if self.ending is None:
             self.ending = status
             self._over.set()
-            _exit_in(_EXIT, status)
+            exit_in(EXIT, status)
 
     def begin(self, worker: Worker, event: Reply) -> None:
         """An event has come."""
@@ -193,14 +189,14 @@ class Runtime:
     async def _end(self) -> None:
         """What is under way is finished, or cancelled in time; then the lifespans are."""
         begun = self.loop.time()
-        await self._wait(begun + _CANCEL)
+        await self._wait(begun + CANCEL)
         for invocation in self._under_way:
             if invocation.work is not None:
-                invocation.work.shorten(_GIVE_UP - _CANCEL)
-        await self._wait(begun + _GIVE_UP)
+                invocation.work.shorten(GIVE_UP - CANCEL)
+        await self._wait(begun + GIVE_UP)
         for invocation in self._under_way:
             logger.error("The process ends before RequestId %s does", ascii(invocation.request_id))
-        left = begun + _EXIT - self.loop.time()
+        left = begun + EXIT - self.loop.time()
         await self.environment.shut_down(left)
 
     async def _wait(self, until: float) -> None:
@@ -277,7 +273,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{exception}\n")
         return 1
     bootstrap.set_up_logging()
-    extension = _register(address)
+    extension = register_for_sigterm(address)
     runtime = Runtime(RuntimeApi(address), bootstrap, concurrency)
     occupy(runtime.environment)
     asyncio.set_event_loop(runtime.loop)
@@ -298,14 +294,6 @@ def _concurrency() -> int | None:
     if not value.isdecimal() or not int(value):
         raise ConfigurationError(f"AWS_LAMBDA_MAX_CONCURRENCY must be a number of invocations, not {ascii(value)}")
     return int(value)
-
-
-def _register(address: str) -> socket.socket | None:
-    try:
-        return register(address)
-    except RuntimeApiError as exception:
-        logger.info("There will be no SIGTERM before the end, and no lifespan shutdown: %s", exception)
-        return None
 
 
 def _adapter_handle(handler: Any) -> Callable[[Any, Any], Coroutine[Any, Any, Any]] | None:
@@ -357,12 +345,3 @@ def _current() -> Invocation:
 
 def _lost(invocation: Invocation, reason: str) -> None:
     logger.error("The result of RequestId %s did not get through: %s", ascii(invocation.request_id), reason)
-
-
-def _exit_in(seconds: float, status: int) -> None:
-    """End the process then, if it has not ended by itself: threads that nobody can end would keep it."""
-    import threading
-
-    timer = threading.Timer(seconds, os._exit, (status,))
-    timer.daemon = True
-    timer.start()

@@ -1,0 +1,35 @@
+"""The asyncio runtime in place of the managed runtime's ``bootstrap.py``, with the import path that it would have made.
+
+Run by the script ``exec-wrapper``: ``python -P exec_wrapper.py /var/runtime/bootstrap.py``. A function's own packages
+come first, then those of layers, then the runtime's, as
+https://docs.aws.amazon.com/lambda/latest/dg/python-package.html#python-package-searchpath has it.
+"""
+
+import os
+import site
+import sys
+
+
+def search_path(bootstrap: str) -> None:
+    """What ``bootstrap.py`` does; a PYTHONPATH takes the place of the layers' folders, as there."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    folders = [os.environ.get("LAMBDA_TASK_ROOT", "/var/task")]
+    if "PYTHONPATH" not in os.environ:
+        folders += [f"/opt/python/lib/{version}/site-packages", "/opt/python"]
+    sys.path[:0] = [*folders, os.path.dirname(bootstrap)]
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if package not in sys.path:
+        sys.path.append(package)  # the wrapper is somewhere else
+    for folder in folders:
+        site.addsitedir(folder)
+
+
+def main() -> None:
+    search_path(sys.argv[1])
+    from adapter.runtime import main
+
+    sys.exit(main([os.environ["_HANDLER"]]))
+
+
+if __name__ == "__main__":
+    main()
