@@ -25,7 +25,7 @@ from .exceptions import ConfigurationError, RuntimeApiError, SeamError
 from .invocation import Invocation, current, enter
 from .log import logger
 from .runtime_api import RuntimeApi
-from .termination import CANCEL, EXIT, GIVE_UP, exit_in, former_handler, register_for_sigterm
+from .termination import CANCEL, EXIT, GIVE_UP, LEAVE, exit_in, former_handler, register_for_sigterm
 from .unmarshal import reader
 from .work import Rules, Work
 
@@ -196,7 +196,7 @@ class Runtime:
         await self._wait(begun + GIVE_UP)
         for invocation in self._under_way:
             logger.error("The process ends before RequestId %s does", ascii(invocation.request_id))
-        left = begun + EXIT - self.loop.time()
+        left = begun + LEAVE - self.loop.time()
         await self.environment.shut_down(left)
 
     async def _wait(self, until: float) -> None:

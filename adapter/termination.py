@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from .environment import Environment
     from .ric import RuntimeClient
 
-CANCEL, GIVE_UP, EXIT = 0.2, 0.35, 0.45
-"""Seconds after SIGTERM: when what is under way is cancelled; when it is given up, and the lifespans have to end; and
-when the process ends as it is. With an internal extension Lambda gives it 0.5
+CANCEL, GIVE_UP, LEAVE, EXIT = 0.2, 0.35, 0.43, 0.47
+"""Seconds after SIGTERM: when what is under way is cancelled, when it is given up, when the lifespans are, and when the
+process ends however it stands. With an internal extension Lambda gives it 0.5
 (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown)."""
 
 
@@ -93,7 +93,7 @@ class Termination:
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self._ends_at is not None:
             return
-        self._ends_at = ends_at = time.monotonic() + EXIT
+        self._ends_at = ends_at = time.monotonic() + LEAVE
         exit_in(EXIT, 0)
         waiting = self._waiting
         if waiting is not None and waiting.empty():

@@ -18,7 +18,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,14 @@ class RuntimeAPI:
         self.refuse_with: int | None = None  # the next post is refused at once, before its body
         self.drop_after_head = False  # the next post's connection is closed at once
         self.close_after_reply = False  # the connection is closed after each 202
+        self.close_after_event = False  # and after each event
+        self.chunked_events = False
+        self.further_headers: list[tuple[str, str]] = []  # of events
+        self.next_fails: list[bytes] = []  # replies in place of events, each the last of its connection
         self.connections: list[asyncio.StreamWriter] = []
         self.posts_on: list[int] = []  # for each post, which connection it came on
         self.extensions: list[tuple[bytes, Any]] = []  # name and what it registered for
+        self.has_extensions = True
         self.extension_waits = asyncio.Event()  # one of them has asked for its events, of which there are none
         self.restored = asyncio.Event()  # SnapStart: what /restore/next waits for
         self.restore_error: Any = None
@@ -172,13 +177,18 @@ class RuntimeAPI:
             status, body, headers = await self._route(http, request, reader, writer)
             if status is None:
                 return
-            head = [("content-length", str(len(body))), ("content-type", "application/json"), *headers]
+            is_event = request.target.endswith(b"/next")
+            chunked = is_event and self.chunked_events
+            head = [("transfer-encoding", "chunked") if chunked else ("content-length", str(len(body))), *headers]
             if http.their_state is not h11.DONE:
                 head.append(("connection", "close"))
             writer.write(http.send(h11.Response(status_code=status, headers=head)) or b"")
-            writer.write((http.send(h11.Data(body)) or b"") + (http.send(h11.EndOfMessage()) or b""))
+            for start in range(0, len(body), 100_000 if chunked else len(body) or 1):
+                writer.write(http.send(h11.Data(body[start : start + 100_000] if chunked else body)) or b"")
+            writer.write(http.send(h11.EndOfMessage()) or b"")
             await writer.drain()
-            if http.our_state is h11.MUST_CLOSE or (self.close_after_reply and request.method == b"POST"):
+            is_over = self.close_after_event if is_event else self.close_after_reply
+            if http.our_state is h11.MUST_CLOSE or (is_over and not target_is_record(request)):
                 return
             http.start_next_cycle()
 
@@ -198,6 +208,10 @@ class RuntimeAPI:
             return 200, b"", []
         if target == PREFIX + "invocation/next":
             await self._event(http, reader)
+            if self.next_fails:
+                writer.write(self.next_fails.pop(0))
+                await writer.drain()
+                return None, b"", []
             return await self._next()
         if target == PREFIX + "init/error":
             body, _ = await self._body(http, reader)
@@ -207,6 +221,8 @@ class RuntimeAPI:
             return 202, b'{"status":"OK"}\n', []
         if target == EXTENSION + "register":
             body, _ = await self._body(http, reader)
+            if not self.has_extensions:
+                return 404, b"404 page not found", []
             self.extensions.append((headers[b"lambda-extension-name"], json.loads(body)))
             return 200, b"{}", [("Lambda-Extension-Identifier", str(uuid.uuid4()))]
         if target == EXTENSION + "event/next":
@@ -246,7 +262,9 @@ class RuntimeAPI:
         ]
         if invoked.invocation_id:
             headers.append(("Lambda-Runtime-Invocation-Id", invoked.invocation_id))
-        return headers
+        if "Content-Type" not in dict(self.further_headers):
+            headers.append(("Content-Type", "application/json"))
+        return headers + self.further_headers
 
     async def _post(
         self,
@@ -334,6 +352,7 @@ class ManagedRuntimeAPI(RuntimeAPI):
         super().__init__()
         self.waiting = 0  # requests for an event
         self.under_way: dict[str, Invoked] = {}
+        self.most = 0  # that were under way at a time
 
     def find(self, request_id: str) -> Invoked | None:
         return self.under_way.get(request_id)
@@ -344,6 +363,7 @@ class ManagedRuntimeAPI(RuntimeAPI):
         invoked = await self._pending.get()
         self.waiting -= 1
         self.under_way[invoked.request_id] = invoked
+        self.most = max(self.most, len(self.under_way))
         return 200, invoked.event, self.headers(invoked)
 
     async def _post(
@@ -356,6 +376,10 @@ class ManagedRuntimeAPI(RuntimeAPI):
         return reply
 
 
+def target_is_record(request: h11.Request) -> bool:
+    return request.target.startswith(b"/record/")
+
+
 @dataclass
 class Function:
     """A function's process, under awslambdaric or the asyncio runtime, and what it has printed."""
@@ -363,14 +387,25 @@ class Function:
     process: asyncio.subprocess.Process
     api: RuntimeAPI
     output: str = ""
+    whole: str = ""
+
+    async def exit(self, seconds: float = 10) -> int:
+        """The exit status: it has to end by itself."""
+        out, _ = await asyncio.wait_for(self.process.communicate(), seconds)
+        self.output = self.whole = out.decode(errors="replace")
+        assert self.process.returncode is not None
+        return self.process.returncode
 
     async def end(self) -> None:
         await self.api.close()
+        if self.process.returncode is not None and self.whole:
+            return
         out, _ = await asyncio.wait_for(self.process.communicate(), 30)
+        self.whole = out.decode(errors="replace")
         # awslambdaric's own last words, about the Runtime API that is gone, are of no interest.
         self.output = re.split(
             r"\[ERROR\] \[\d+\] LAMBDA_RUNTIME Failed to get next|\[WARNING\]\t\S+\t\S*\tNo event could be fetched",
-            out.decode(errors="replace"),
+            self.whole,
         )[0]
 
 
@@ -382,6 +417,7 @@ async def function(
     env: Mapping[str, str] | None = None,
     client: str = "awslambdaric",
     api: RuntimeAPI | None = None,
+    descriptors: Sequence[int] = (),
 ) -> AsyncIterator[Function]:
     """``python -m awslambdaric <handler>`` in tests/functions, with Lambda's variables; ended with the block.
 
@@ -405,6 +441,7 @@ async def function(
             },
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            pass_fds=descriptors,
             limit=2**24,
         )
         running = Function(process, api)

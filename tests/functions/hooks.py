@@ -1,0 +1,21 @@
+"""SnapStart's hooks, of which the one that FAILS names does."""
+
+import os
+from typing import Any
+
+from snapshot_restore_py import register_after_restore, register_before_snapshot
+
+
+@register_before_snapshot
+def before() -> None:
+    if os.environ["FAILS"] == "before":
+        raise ValueError("before failed")
+
+
+@register_after_restore
+def after() -> None:
+    raise ValueError("after failed")
+
+
+def handler(event: Any, context: Any) -> None:
+    raise AssertionError("it is not called")
