@@ -43,7 +43,8 @@ _PARTS = (
 _MAX_CAUSE = 1024 * 1024  # bytes of X-Ray's cause; awslambdaric has the same limit
 
 # Where an exception passes on its way from the handler to us; such frames before the handler's own say nothing.
-_OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(os.path.dirname(inspect.__file__)) + os.sep + "asyncio")
+_LIBRARY = os.path.dirname(os.__file__)
+_OURS = (f"{os.path.dirname(__file__)}{os.sep}", f"{_LIBRARY}{os.sep}asyncio", f"{_LIBRARY}{os.sep}concurrent")
 
 
 class Bootstrap:

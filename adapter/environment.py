@@ -107,7 +107,7 @@ class Environment:
         Where the loop runs in another thread, as it does under our own runtime, this one waits for it.
         """
         if self._is_elsewhere:
-            return asyncio.run_coroutine_threadsafe(self.conduct(work, handler), self.loop).result()
+            return self._from_here(self.conduct(work, handler))
         try:
             if handler is not None:
                 self._refuse_nesting(handler)
@@ -135,7 +135,7 @@ class Environment:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end on the environment's loop: a lifespan's startup, say."""
         if self._is_elsewhere:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+            return self._from_here(coroutine)
         self._refuse_nesting(coroutine)
         return self.loop.run_until_complete(coroutine)
 
@@ -143,6 +143,27 @@ class Environment:
     def _is_elsewhere(self) -> bool:
         """Whether the loop runs in another thread, and this one may wait for it."""
         return self._is_asynchronous and self.loop.is_running() and asyncio._get_running_loop() is None
+
+    def _from_here(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Wait for the loop, in another thread, to run it, in this one's context."""
+        from concurrent.futures import Future
+
+        future: Future[T] = Future()
+
+        def begin() -> None:
+            # A task, but none of the invocation's, as asyncio.run_coroutine_threadsafe's is: it would wait for itself.
+            asyncio.Task(coroutine, loop=self.loop).add_done_callback(finish)
+
+        def finish(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                future.set_exception(asyncio.CancelledError())
+            elif exception := task.exception():
+                future.set_exception(exception)
+            else:
+                future.set_result(task.result())
+
+        self.loop.call_soon_threadsafe(begin)
+        return future.result()
 
     def shut_down_on_sigterm(self) -> None:
         """End the lifespans on SIGTERM, under awslambdaric too; before the first event is asked for."""

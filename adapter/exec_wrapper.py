@@ -16,10 +16,8 @@ def search_path(bootstrap: str) -> None:
     folders = [os.environ.get("LAMBDA_TASK_ROOT", "/var/task")]
     if "PYTHONPATH" not in os.environ:
         folders += [f"/opt/python/lib/{version}/site-packages", "/opt/python"]
-    sys.path[:0] = [*folders, os.path.dirname(bootstrap)]
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if package not in sys.path:
-        sys.path.append(package)  # the wrapper is somewhere else
+    # Where the wrapper itself is, too: that need not be one of these.
+    sys.path[:0] = [*folders, os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.path.dirname(bootstrap)]
     for folder in folders:
         site.addsitedir(folder)
 

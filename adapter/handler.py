@@ -154,7 +154,10 @@ async def _answer(home: Environment, work: Work, name: str, write: _Write, event
     if is_platforms:
         work.stream = await home.stream(work.invocation)
         result = await _respond(work, work.stream, name, write, event)
-        return result if work.stream.state == "idle" else {"statusCode": work.stream.status}
+        if work.stream.state == "idle":
+            await work.stream.settle()  # its connection is free
+            return result
+        return {"statusCode": work.stream.status}
     buffer = Buffer()
     work.stream = stream = ResponseStream(buffer, work.invocation.request_id)
     result = await _respond(work, stream, name, write, event)

@@ -418,27 +418,29 @@ async def function(
     client: str = "awslambdaric",
     api: RuntimeAPI | None = None,
     descriptors: Sequence[int] = (),
+    command: Sequence[str] | None = None,
+    without: Sequence[str] = (),
 ) -> AsyncIterator[Function]:
     """``python -m awslambdaric <handler>`` in tests/functions, with Lambda's variables; ended with the block.
 
-    ``output`` is whole only then. With ``client="adapter"`` it is the asyncio runtime.
+    ``output`` is whole only then. With ``client="adapter"`` it is the asyncio runtime. ``without`` names variables.
     """
     async with api or RuntimeAPI() as api:
+        variables = {
+            **os.environ,
+            "AWS_LAMBDA_RUNTIME_API": api.address,
+            "AWS_LAMBDA_FUNCTION_NAME": "f",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
+            "PYTHONPATH": f"{FUNCTIONS}{os.pathsep}{FUNCTIONS.parents[1]}",  # the adapter of this very tree
+            "PYTHONIOENCODING": "utf-8:strict",  # as in Lambda's locale, en_US.UTF-8
+            "_HANDLER": handler,
+            **(env or {}),
+        }
         process = await asyncio.create_subprocess_exec(
-            python,
-            *("-m", client, handler),
+            *(command or (python, "-m", client, handler)),
             cwd=FUNCTIONS,
-            env={
-                **os.environ,
-                "AWS_LAMBDA_RUNTIME_API": api.address,
-                "AWS_LAMBDA_FUNCTION_NAME": "f",
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
-                "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
-                "PYTHONPATH": f"{FUNCTIONS}{os.pathsep}{FUNCTIONS.parents[1]}",  # the adapter of this very tree
-                "PYTHONIOENCODING": "utf-8:strict",  # as in Lambda's locale, en_US.UTF-8
-                "_HANDLER": handler,
-                **(env or {}),
-            },
+            env={name: value for name, value in variables.items() if name not in without},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=descriptors,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import re
 import signal
@@ -59,6 +58,8 @@ class TestHandlers:
                 invoked = await running.api.run(ACCENTS)
             assert invoked.result is not None
             results.append(json.loads(invoked.result.replace(invoked.request_id.encode(), b"ID")))
+        assert results[0].pop("current") is None  # which a function of awslambdaric's alone has not
+        assert results[1].pop("current")[0] == "ID"
         assert results[0] == results[1]
         assert results[0]["context"]["function_name"] == "'f'"
 
@@ -105,7 +106,7 @@ class TestErrors:
             "named": ("OddlyNamed_2", "odd"),
             "surrogate": ("ValueError", r"'half a pair \udc80'"),
             "stop": ("RuntimeError", "the handler raised StopIteration" if handler == "broken" else None),
-            "cancelled": ("CancelledError", ""),
+            "cancelled": ("AppError", "the handler was cancelled"),
         }[error]
         assert value["errorType"] == expected[0]
         assert expected[1] is None or value["errorMessage"] == expected[1]
@@ -113,7 +114,7 @@ class TestErrors:
         cause = json.loads(invoked.head[b"lambda-runtime-function-xray-error-cause"])
         assert cause["exceptions"][0]["type"] == expected[0]
         assert f"[ERROR] {expected[0]}" in running.output
-        if error != "stop":
+        if error not in ("stop", "cancelled"):
             assert value["stackTrace"][0].startswith(f'  File "{FUNCTIONS / "kinds.py"}"')
             assert cause["paths"] == [str(FUNCTIONS / "kinds.py")]
 
@@ -493,8 +494,39 @@ class TestSnapStart:
         assert error["errorMessage"] == f"{hook} failed"
 
 
-def test_the_wrapper(tmp_path: Path) -> None:
-    """What Lambda does with it, and what it makes of the command that it is given."""
+class TestTheWrapper:
+    """``AWS_LAMBDA_EXEC_WRAPPER``: Lambda runs it with the command that it would have run itself."""
+
+    @pytest.mark.parametrize("layer", [False, True])
+    async def test_it_is_the_asyncio_runtime(self, tmp_path: Path, layer: bool) -> None:
+        task, runtime = tmp_path / "task", tmp_path / "runtime"
+        task.mkdir(), runtime.mkdir()
+        (task / "main.py").write_text("import kinds, own, theirs\n\ndef handler(*_): return own.WHERE\n")
+        (task / "own.py").write_text("WHERE = 'task'\n")
+        (runtime / "own.py").write_text("WHERE = 'runtime'\n")
+        (runtime / "theirs.py").write_text("")
+        # A folder of packages with a .pth, as `pip install --target` makes it.
+        (task / "own.pth").write_text(f"{FUNCTIONS}\n")
+        package = FUNCTIONS.parents[1] / "adapter"
+        if not layer:
+            (task / "adapter").symlink_to(package)
+        wrapper = (package if layer else task / "adapter") / "exec-wrapper"
+        env = {"LAMBDA_TASK_ROOT": str(task)}
+        command = [str(wrapper), sys.executable, str(runtime / "bootstrap.py")]
+        async with function("main.handler", command=command, without=["PYTHONPATH"], env=env) as running:
+            invoked = await running.api.run({})
+            assert invoked.result == b'"task"'
+            assert running.api.extensions
+
+    async def test_a_pythonpath_takes_the_place_of_layers(self, tmp_path: Path) -> None:
+        wrapper = FUNCTIONS.parents[1] / "adapter" / "exec-wrapper"
+        command = [str(wrapper), sys.executable, str(tmp_path / "bootstrap.py")]
+        env = {"LAMBDA_TASK_ROOT": str(tmp_path)}
+        async with function("kinds.path", command=command, env=env) as running:
+            invoked = await running.api.run({})
+        path = json.loads(invoked.result or b"")
+        assert path[:4] == [str(tmp_path), str(tmp_path), str(FUNCTIONS), str(FUNCTIONS.parents[1])]
+        assert "/opt/python" not in path
 
 
 class TestManagedInstances:

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +19,13 @@ def plain(event: Any, context: Any) -> Any:
     """What it sees of itself."""
     record("plain")
     invocation = current_invocation()
-    assert invocation is not None
     found, _ = seen.get(), seen.set("an earlier invocation")
     return {
         "event": event,
         "context": {name: repr(value) for name, value in vars(context).items() if not name.startswith("_epoch")},
         "remaining": 0 < context.get_remaining_time_in_millis() <= 30_000,
         "trace": os.environ.get("_X_AMZN_TRACE_ID"),
-        "current": [invocation.request_id, invocation.trace_id],
+        "current": [invocation.request_id, invocation.trace_id] if invocation is not None else None,
         "seen": found,
         "task root": os.environ.get("LAMBDA_TASK_ROOT"),
     }
@@ -46,6 +46,10 @@ an_object = Object()
 
 def shown(event: Any, context: Any) -> str:
     return repr(event)
+
+
+def path(event: Any, context: Any) -> list[str]:
+    return sys.path
 
 
 def raw(event: Any, context: Any) -> bytes:
