@@ -525,7 +525,7 @@ class TestTheWrapper:
         async with function("kinds.path", command=command, env=env) as running:
             invoked = await running.api.run({})
         path = json.loads(invoked.result or b"")
-        assert path[:4] == [str(tmp_path), str(tmp_path), str(FUNCTIONS), str(FUNCTIONS.parents[1])]
+        assert path[:4] == [str(tmp_path), str(FUNCTIONS.parents[1]), str(tmp_path), str(FUNCTIONS)]
         assert "/opt/python" not in path
 
 
