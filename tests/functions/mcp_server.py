@@ -1,0 +1,26 @@
+"""A server of the Model Context Protocol by the official SDK; its one tool reports its progress step by step."""
+
+import asyncio
+import os
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+
+from adapter import StreamingAdapter
+
+server = MCPServer("Steps")
+
+
+@server.tool()
+async def climb(steps: int, gate: int, ctx: Context) -> int:
+    """Each next step waits for a line from the port `gate` of this machine; returns the process's id."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate)
+    for step in range(steps):
+        await ctx.report_progress(step, steps)
+        await reader.readline()
+    writer.close()
+    return os.getpid()
+
+
+app = server.streamable_http_app(stateless_http="STATEFUL" not in os.environ, host="0.0.0.0")
+handler = StreamingAdapter(app, drain_timeout=float(os.environ.get("DRAIN_TIMEOUT", "0")))
