@@ -23,4 +23,4 @@ async def climb(steps: int, gate: int, ctx: Context) -> int:
 
 
 app = server.streamable_http_app(stateless_http="STATEFUL" not in os.environ, host="0.0.0.0")
-handler = StreamingAdapter(app, drain_timeout=float(os.environ.get("DRAIN_TIMEOUT", "0")))
+handler = StreamingAdapter(app, drain_timeout=0)
