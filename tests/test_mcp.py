@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +18,8 @@ from mcp import Client
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import TextContent
 
-from .runtime_api import FUNCTIONS
+from .events import function_url
+from .runtime_api import FUNCTIONS, function
 from .test_docs import snippets
 
 ONE_ENVIRONMENT = ("--max-environments", "1", "--queue", "30")
@@ -131,9 +134,14 @@ INITIALIZE = {
 LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 
 
+def posted(message: object, headers: dict[str, str]) -> dict[str, Any]:
+    headers = {"content-type": "application/json", **headers}
+    return function_url("/mcp", method="POST", headers=headers, body=json.dumps(message))
+
+
 async def test_a_standing_stream_holds_its_environment_until_its_deadline() -> None:
     options = (*ONE_ENVIRONMENT, "--timeout", "3")
-    async with local_lambda("mcp_server.handler", *options, STATEFUL="1") as running:
+    async with local_lambda("mcp_server.handler", *options, SESSIONS="with streams") as running:
         async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
             opened = await client.post("/mcp", json=INITIALIZE, headers=HEADERS)
             session = {**HEADERS, "mcp-session-id": opened.headers["mcp-session-id"]}
@@ -146,8 +154,19 @@ async def test_a_standing_stream_holds_its_environment_until_its_deadline() -> N
     assert running.output.count("INIT_START") == 1 and "timed out" not in running.output
 
 
+async def test_sessions_are_the_lifespans_and_not_waited_for() -> None:
+    async with function("mcp_server.handler", env={"SESSIONS": "without streams"}) as running:
+        for _ in range(2):
+            opened = await running.api.run(posted(INITIALIZE, HEADERS))
+            assert opened.events == ["open", "prelude", "chunk", "close", "next"]
+            session = {**HEADERS, "mcp-session-id": opened.prelude["headers"]["mcp-session-id"]}
+            listed = await running.api.run(posted(LIST, session))
+            assert b"climb" in listed.body
+    assert "WARNING" not in running.output and "ERROR" not in running.output
+
+
 async def test_a_session_is_unknown_to_another_environment() -> None:
-    async with local_lambda("mcp_server.handler", STATEFUL="1") as running:
+    async with local_lambda("mcp_server.handler", SESSIONS="with streams") as running:
         async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
             opened = await client.post("/mcp", json=INITIALIZE, headers=HEADERS)
             session = {**HEADERS, "mcp-session-id": opened.headers["mcp-session-id"]}

@@ -22,5 +22,9 @@ async def climb(steps: int, gate: int, ctx: Context) -> int:
     return os.getpid()
 
 
-app = server.streamable_http_app(stateless_http="STATEFUL" not in os.environ, host="0.0.0.0")
-handler = StreamingAdapter(app, drain_timeout=0)
+# Sessions are in the lifespan's task group. Without streams nothing else is left behind, to be waited for or not.
+sessions = os.environ.get("SESSIONS", "")
+app = server.streamable_http_app(
+    stateless_http=not sessions, json_response=sessions == "without streams", host="0.0.0.0"
+)
+handler = StreamingAdapter(app, drain_timeout=600 if sessions == "without streams" else 0)
