@@ -114,7 +114,7 @@ async def test_progress_arrives_live(mode: str, gate: Gate) -> None:
         for _ in range(2):
             async with Client(f"{running.url}/mcp", mode=mode) as client:
                 assert client.server_info is not None and client.server_info.name == "Steps"
-                assert [tool.name for tool in (await client.list_tools()).tools] == ["climb"]
+                assert [tool.name for tool in (await client.list_tools()).tools] == ["climb", "start_work"]
                 processes.add(await climb(client, gate))
     assert len(processes) == 1
     assert "WARNING" not in running.output and "ERROR" not in running.output
@@ -162,6 +162,18 @@ async def test_sessions_are_the_lifespans_and_not_waited_for() -> None:
             session = {**HEADERS, "mcp-session-id": opened.prelude["headers"]["mcp-session-id"]}
             listed = await running.api.run(posted(LIST, session))
             assert b"climb" in listed.body
+    assert "WARNING" not in running.output and "ERROR" not in running.output
+
+
+CALL = {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "start_work", "arguments": {}}}
+
+
+async def test_what_a_tool_leaves_is_waited_for() -> None:
+    async with function("mcp_server.handler") as running:
+        for _ in range(2):
+            called = await running.api.run_held(posted(CALL, HEADERS), "work")
+            assert b"started" in called.body
+            assert called.events[-3:] == ["close", "work", "next"]
     assert "WARNING" not in running.output and "ERROR" not in running.output
 
 

@@ -1,4 +1,4 @@
-"""A server of the Model Context Protocol by the official SDK; its one tool reports its progress step by step."""
+"""A server of the Model Context Protocol by the official SDK, whose tools report their progress, and leave work."""
 
 import asyncio
 import os
@@ -6,7 +6,8 @@ import os
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
-from adapter import StreamingAdapter
+from adapter import StreamingAdapter, wait_until
+from record import record
 
 server = MCPServer("Steps")
 
@@ -20,6 +21,16 @@ async def climb(steps: int, gate: int, ctx: Context) -> int:
         await reader.readline()
     writer.close()
     return os.getpid()
+
+
+async def work() -> None:
+    await asyncio.to_thread(record, "work")
+
+
+@server.tool()
+async def start_work() -> str:
+    wait_until(work())
+    return "started"
 
 
 # Sessions are in the lifespan's task group. Without streams nothing else is left behind, to be waited for or not.

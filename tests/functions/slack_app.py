@@ -13,7 +13,7 @@ from slack_bolt.authorization import AuthorizeResult
 from starlette.requests import Request
 from starlette.responses import Response
 
-from adapter import Executor, StreamingAdapter
+from adapter import BackgroundFailure, Executor, StreamingAdapter, remaining_time
 from record import record
 
 SECRET = os.environ["SLACK_SIGNING_SECRET"]
@@ -42,12 +42,14 @@ async def report(event: str) -> None:
 @async_bolt.command("/work")
 async def async_work(ack: AsyncAck) -> None:
     await ack("at once")
+    assert 0 < remaining_time() < 30
     await report("work")
 
 
 @bolt.command("/work")
 def work(ack: Ack) -> None:
     ack("at once")
+    assert 0 < remaining_time() < 30
     record("work")
 
 
@@ -158,4 +160,8 @@ async def endpoint(request: Request) -> Response:
     return await sync_handler.handle(request)
 
 
-handler = StreamingAdapter(app)
+def failed(failure: BackgroundFailure) -> None:
+    record(type(failure.exception).__name__)
+
+
+handler = StreamingAdapter(app, on_background_error=failed)
