@@ -166,12 +166,26 @@ async def test_sessions_are_the_lifespans_and_not_waited_for() -> None:
 
 
 CALL = {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "start_work", "arguments": {}}}
+VERSION = "2026-07-28"
+META = {
+    "io.modelcontextprotocol/protocolVersion": VERSION,
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+CALLS = {
+    "legacy": posted(CALL, HEADERS),
+    "auto": posted(
+        {**CALL, "params": {"name": "start_work", "arguments": {}, "_meta": META}},
+        {**HEADERS, "mcp-protocol-version": VERSION, "mcp-method": "tools/call", "mcp-name": "start_work"},
+    ),
+}
 
 
-async def test_what_a_tool_leaves_is_waited_for() -> None:
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_what_a_tool_leaves_is_waited_for(mode: str) -> None:
     async with function("mcp_server.handler") as running:
         for _ in range(2):
-            called = await running.api.run_held(posted(CALL, HEADERS), "work")
+            called = await running.api.run_held(CALLS[mode], "work")
             assert b"started" in called.body
             assert called.events[-3:] == ["close", "work", "next"]
     assert "WARNING" not in running.output and "ERROR" not in running.output

@@ -46,14 +46,14 @@ def command(
     """A slash command. https://docs.slack.dev/interactivity/implementing-slash-commands"""
     fields = {"command": name, "text": "", "team_id": "T1", "user_id": "U2", "channel_id": "C1", "trigger_id": "1.2.a"}
     fields["response_url"] = response_url
-    return signed(path, urlencode(fields), "application/x-www-form-urlencoded", headers)
+    return signed(path, urlencode(fields), "application/x-www-form-urlencoded")
 
 
-def mention(path: str) -> dict[str, Any]:
+def mention(path: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
     """An event of the Events API. https://docs.slack.dev/apis/events-api"""
     event = {"type": "app_mention", "user": "U2", "text": "<@U1> hi", "ts": "1.2", "channel": "C1", "event_ts": "1.2"}
     body = {"type": "event_callback", "team_id": "T1", "api_app_id": "A1", "event": event, "event_id": "Ev1"}
-    return signed(path, json.dumps(body), "application/json")
+    return signed(path, json.dumps(body), "application/json", headers)
 
 
 @pytest.fixture(autouse=True)
@@ -97,8 +97,8 @@ async def test_what_slack_has_not_signed_is_refused(path: str) -> None:
 async def test_retries_can_be_told(path: str) -> None:
     retry = {"x-slack-retry-num": "1", "x-slack-retry-reason": "http_timeout"}
     async with slack(WITH="ignore_retries") as running:
-        assert (await running.api.run_held(command(path, "/work"), "work")).events == [*ANSWER, "work", "next"]
-        retried = await running.api.run(command(path, "/work", retry))
+        assert (await running.api.run_held(mention(path), "work")).events == [*EMPTY, "work", "next"]
+        retried = await running.api.run(mention(path, retry))
         assert (retried.prelude["statusCode"], retried.events) == (200, [*EMPTY, "next"])
 
 
