@@ -61,8 +61,15 @@ async def local_lambda(handler: str, *options: str, folder: Path = FUNCTIONS, **
             await process.communicate()
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)  # HTTP clients send through a proxy even what goes to 127.0.0.1
+
+
 class Gate:
-    """What the tool waits at: it goes one step on for each `open`."""
+    """What the tool waits at: it goes one step on for each line."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -152,6 +159,7 @@ async def test_a_standing_stream_holds_its_environment_until_its_deadline() -> N
             # The environment outlives it, and with it the session.
             assert "climb" in (await listed).text
     assert running.output.count("INIT_START") == 1 and "timed out" not in running.output
+    assert running.output.count("Error in mid-stream: Function.DeadlineExceeded") == 1
 
 
 async def test_sessions_are_the_lifespans_and_not_waited_for() -> None:

@@ -37,12 +37,7 @@ def signed(path: str, body: str, content_type: str, headers: dict[str, str] | No
     )
 
 
-def command(
-    path: str,
-    name: str,
-    headers: dict[str, str] | None = None,
-    response_url: str = "https://hooks.slack.com/commands/1",
-) -> dict[str, Any]:
+def command(path: str, name: str, response_url: str = "https://hooks.slack.com/commands/1") -> dict[str, Any]:
     """A slash command. https://docs.slack.dev/interactivity/implementing-slash-commands"""
     fields = {"command": name, "text": "", "team_id": "T1", "user_id": "U2", "channel_id": "C1", "trigger_id": "1.2.a"}
     fields["response_url"] = response_url
@@ -71,16 +66,12 @@ def slack(**env: str) -> Any:
 @pytest.mark.parametrize("path", ["/async", "/sync"])
 async def test_listeners_answer_first_and_work_then(path: str) -> None:
     async with slack() as running:
+        held = running.api.run_held
         for _ in range(2):
-            assert (await running.api.run_held(command(path, "/work"), "work")).events == [*ANSWER, "work", "next"]
-            assert (await running.api.run_held(command(path, "/lazy"), "one", "two")).events == [
-                *ANSWER,
-                "one",
-                "two",
-                "next",
-            ]
+            assert (await held(command(path, "/work"), "work")).events == [*ANSWER, "work", "next"]
+            assert (await held(command(path, "/lazy"), "one", "two")).events == [*ANSWER, "one", "two", "next"]
             # Events are acknowledged by Bolt, before their listeners begin.
-            assert (await running.api.run_held(mention(path), "work")).events == [*EMPTY, "work", "next"]
+            assert (await held(mention(path), "work")).events == [*EMPTY, "work", "next"]
     assert "ERROR" not in running.output and "WARNING" not in running.output
 
 
