@@ -87,6 +87,7 @@ class RuntimeAPI:
         self.refuse_with: int | None = None  # the next post is refused at once, before its body
         self.drop_after_head = False  # the next post's connection is closed at once
         self.close_after_reply = False  # the connection is closed after each 202
+        self.held: dict[str, asyncio.Event] = {}  # a report that has one here is taken, and answered, when it is set
         self.connections: list[asyncio.StreamWriter] = []
         self.posts_on: list[int] = []  # for each post, which connection it came on
         self.current: Invoked | None = None
@@ -132,6 +133,20 @@ class RuntimeAPI:
         await asyncio.wait([finished, failed], timeout=30, return_when=asyncio.FIRST_COMPLETED)
         failed.cancel()
         assert finished.done(), (self.init_error, self.log)
+        return invoked
+
+    async def run_held(self, event: object, *works: str) -> Invoked:
+        """`run`, where the function can report each of its works only when the caller has had its whole answer."""
+        gates = [self.held.setdefault(work, asyncio.Event()) for work in works]
+        invoked = await self.invoke(event)
+        await invoked.closed.wait()
+        for gate in gates:
+            # That the invocation is not over while there is work, no event can tell: it would be over by now.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(invoked.finished.wait(), 0.2)
+            gate.set()
+        await invoked.finished.wait()
+        self.held.clear()
         return invoked
 
     def record(self, event: str) -> None:
@@ -185,7 +200,10 @@ class RuntimeAPI:
         headers = dict(request.headers)
         if target.startswith("/record/"):
             await self._event(http, reader)
-            self.record(target.removeprefix("/record/"))
+            event = target.removeprefix("/record/")
+            if event in self.held:
+                await self.held[event].wait()
+            self.record(event)
             return 200, b"", []
         if target == PREFIX + "invocation/next":
             await self._event(http, reader)
