@@ -33,7 +33,7 @@ _CONSEQUENCES = {
 }
 
 _endless: set[object] = set()
-"""Kinds of tasks, see `_kind`, that did not end within a drain: they are not waited for again in this environment."""
+"""Kinds of tasks, see `_kind`, of which one has not ended within a drain: while it lives, none is waited for again."""
 
 
 async def finish(work: Work) -> None:
@@ -66,17 +66,20 @@ async def expire(work: Work) -> None:
     until = work.limit + work.margin / 2
     # Children first. Where the main task is cancelled while it waits for some in a task group of anyio's, these are
     # cancelled by that, again at each await: what they have to clean up would not be done.
-    await _end(work, error, until)
+    consequence = _CONSEQUENCES.get(state, "its caller had its response")
+    if state in ("idle", "held") and not work.is_http:
+        consequence = "its caller gets an invocation error"
+    await _end(work, error, until, consequence)
     left = await _cancel([main], (time.monotonic() + until) / 2)
     left = await _cancel(left, until)  # once more, for who has swallowed the first
     if runs:
         for run in runs:
-            _cancelled(work, error, name_of(run.function), run.seconds, run.in_thread, bool(left))
+            _cancelled(work, error, name_of(run.function), run.seconds, run.in_thread, bool(left), consequence)
     elif state in ("closed", "lost"):
         # Also for frameworks whose background work is not Starlette's.
-        _cancelled(work, error, f"of the application, at {place}", work.limit - work.begun, in_thread, bool(left))
+        name, seconds = f"of the application, at {place}", work.limit - work.begun
+        _cancelled(work, error, name, seconds, in_thread, bool(left), consequence)
     else:
-        consequence = _CONSEQUENCES[state] if work.is_http or state == "open" else "its caller gets an invocation error"
         _log_cancelled(
             work, f"The application, at {place},", work.limit - work.begun, in_thread, bool(left), consequence
         )
@@ -123,7 +126,7 @@ async def _drain(work: Work) -> None:
             _ended(work, future, asked.get(future))
         if time.monotonic() >= work.limit:
             work.state = "expired"
-            await _end(work, _error(work), work.limit + work.margin / 2)
+            await _end(work, _error(work), work.limit + work.margin / 2, "its handler had returned")
             return
         for task in sorted(tasks & left, key=_name):
             _give_up(work, task)
@@ -187,9 +190,10 @@ def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
 
 def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
     """A task has not ended within the drain."""
-    if not isinstance(task, Born) or _kind(task) in _endless:
+    if not isinstance(task, Born) or (kind := _kind(task)) in _endless:
         return
-    _endless.add(_kind(task))
+    _endless.add(kind)
+    task.add_done_callback(lambda task: _endless.discard(kind))
     logger.warning(
         "Task %s, created at %s:%d, is still running %g s after the end of RequestId %s's handler (drain_timeout): it "
         "is left to itself, standing still between invocations, and tasks of its kind are not waited for again",
@@ -200,7 +204,7 @@ def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
     )
 
 
-async def _end(work: Work, error: DeadlineExceeded, until: float) -> None:
+async def _end(work: Work, error: DeadlineExceeded, until: float, consequence: str) -> None:
     """Cancel what the handler has started, and wait until ``until`` for its cleanup."""
     asked = _asked(work)
     names = {**{future: _name(future) for future in _tasks(work)}, **asked}
@@ -213,7 +217,7 @@ async def _end(work: Work, error: DeadlineExceeded, until: float) -> None:
             continue  # a part of its host, for which that speaks
         in_thread = not isinstance(future, asyncio.Task)
         if in_thread or future in left or future.cancelled() or future.exception() is not None:
-            _cancelled(work, error, name, now - (_begun(future) or work.begun), in_thread, future in left)
+            _cancelled(work, error, name, now - (_begun(future) or work.begun), in_thread, future in left, consequence)
 
 
 def _name(future: asyncio.Future[Any]) -> str:
@@ -248,12 +252,14 @@ def _begun(future: asyncio.Future[Any]) -> float:
     return future.begun if isinstance(future, Born) else 0.0
 
 
-def _cancelled(work: Work, error: DeadlineExceeded, name: str, seconds: float, in_thread: bool, is_left: bool) -> None:
+def _cancelled(
+    work: Work, error: DeadlineExceeded, name: str, seconds: float, in_thread: bool, is_left: bool, consequence: str
+) -> None:
     """Background work was cancelled: its failure is kept, and logged."""
     work.cancelled += 1
     work.fail(name, error, seconds)
     if not work.rules.raise_background_errors:
-        _log_cancelled(work, f"Background task {name}", seconds, in_thread, is_left, "its caller had its response")
+        _log_cancelled(work, f"Background task {name}", seconds, in_thread, is_left, consequence)
 
 
 def _log_cancelled(work: Work, what: str, seconds: float, in_thread: bool, is_left: bool, consequence: str) -> None:

@@ -7,7 +7,7 @@ import contextvars
 from typing import TYPE_CHECKING
 
 from .invocation import current_invocation
-from .work import name_of, wait_until
+from .work import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ class Executor(concurrent.futures.ThreadPoolExecutor):
         context = contextvars.copy_context()
         future = super().submit(lambda: context.run(fn, *args, **kwargs))
         invocation = current_invocation()
-        if invocation is not None and invocation.work is not None:
-            wait_until(future, name=name_of(fn))
+        work = invocation.work if invocation is not None else None
+        if work is not None and work.state != "over":
+            work.futures[future] = name_of(fn)
         return future

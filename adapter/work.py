@@ -280,10 +280,13 @@ def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyn
     return task
 
 
+_BENEATH = ("asyncio.", "anyio.", "ddtrace.", "opentelemetry.", "sentry_sdk.")
+
+
 def _origin(frame: FrameType | None) -> tuple[tuple[str, int], object]:
-    """Where the code is that makes a task, beneath asyncio and anyio; and the host of asyncio's task group, if any."""
+    """Where the application makes a task, above libraries and tracers; and the host of asyncio's task group, if any."""
     host = None
-    while frame is not None and (name := frame.f_globals.get("__name__", "")).startswith(("asyncio.", "anyio.")):
+    while frame is not None and (name := frame.f_globals.get("__name__", "")).startswith(_BENEATH):
         if name == "asyncio.taskgroups":
             host = getattr(frame.f_locals.get("self"), "_parent_task", None)
         frame = frame.f_back
@@ -301,7 +304,7 @@ def unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
         loop.default_exception_handler(context)
 
 
-def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any], *, name: str | None = None) -> None:
+def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any]) -> None:
     """Have the invocation wait for ``work`` before it ends; the caller of its response does not.
 
     An awaitable (a coroutine begins now), or a future of an executor. From the
@@ -333,7 +336,7 @@ def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any], *, name: s
             future = asyncio.run_coroutine_threadsafe(_wait(work), under_way.main.get_loop())
         else:
             future = asyncio.ensure_future(work)
-    under_way.futures[future] = name or name_of(work)
+    under_way.futures[future] = name_of(work)
 
 
 async def _wait(awaitable: Awaitable[Any]) -> Any:

@@ -92,6 +92,7 @@ class RuntimeAPI:
         self.chunked_events = False
         self.further_headers: list[tuple[str, str]] = []  # of events
         self.next_fails: list[bytes] = []  # replies in place of events, each the last of its connection
+        self.held: dict[str, asyncio.Event] = {}  # a report that has one here is taken, and answered, when it is set
         self.connections: list[asyncio.StreamWriter] = []
         self.posts_on: list[int] = []  # for each post, which connection it came on
         self.extensions: list[tuple[bytes, Any]] = []  # name and what it registered for
@@ -147,6 +148,20 @@ class RuntimeAPI:
     def find(self, request_id: str) -> Invoked | None:
         """The invocation under way that has this id."""
         return self.current if self.current is not None and self.current.request_id == request_id else None
+
+    async def run_held(self, event: object, *works: str) -> Invoked:
+        """`run`, where the function can report each of its works only when the caller has had its whole answer."""
+        gates = [self.held.setdefault(work, asyncio.Event()) for work in works]
+        invoked = await self.invoke(event)
+        await invoked.closed.wait()
+        for gate in gates:
+            # That the invocation is not over while there is work, no event can tell: it would be over by now.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(invoked.finished.wait(), 0.2)
+            gate.set()
+        await invoked.finished.wait()
+        self.held.clear()
+        return invoked
 
     def record(self, event: str) -> None:
         self.log.append(event)
@@ -204,7 +219,10 @@ class RuntimeAPI:
         headers = dict(request.headers)
         if target.startswith("/record/"):
             await self._event(http, reader)
-            self.record(target.removeprefix("/record/"))
+            event = target.removeprefix("/record/")
+            if event in self.held:
+                await self.held[event].wait()
+            self.record(event)
             return 200, b"", []
         if target == PREFIX + "invocation/next":
             await self._event(http, reader)

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def snippet(library: str, folder: Path) -> dict[str, str]:
-    """Write the snippet that imports ``library`` to ``folder``; the environment in which ``main.handler`` is its."""
+    """Write the one with the line ``from library …`` to ``folder``; the environment for ``main.handler``."""
     page = (ROOT / "docs" / "background.md").read_text()
     snippets = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (code,) = [code for code in snippets if re.search(rf"^from {library}\b", code, re.MULTILINE)]

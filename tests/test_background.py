@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from adapter import AppError, ConfigurationError, Executor, StreamingAdapter, re
 
 from .events import function_url
 from .runtime_api import Function, Invoked, function
+from .snippet import snippet
 
 RESPONSE = ["open", "prelude", "chunk", "close"]
 
@@ -37,6 +39,15 @@ async def test_tasks_are_waited_for_and_those_that_they_start() -> None:
 async def test_without_a_drain_the_invocation_ends_with_its_handler() -> None:
     async with function("aftermath.without") as running:
         assert (await running.api.run(function_url("/tasks"))).events == [*RESPONSE, "next"]
+
+
+async def test_a_kind_of_which_none_is_left_is_waited_for_again() -> None:
+    async with function("aftermath.handler") as running:
+        assert (await running.api.run(function_url("/held"))).events == [*RESPONSE, "next"]
+        assert (await running.api.run(function_url("/held"))).events == [*RESPONSE, "next"]  # one lives
+        assert (await running.api.run(function_url("/release"))).events == [*RESPONSE, "held", "held", "next"]
+        assert (await running.api.run(function_url("/release", query="held=1"))).events == [*RESPONSE, "held", "next"]
+    assert len(lines(running, "is still running")) == 1
 
 
 async def test_an_endless_task_costs_one_drain_and_one_warning() -> None:
@@ -192,6 +203,20 @@ async def test_of_event_handlers() -> None:
         invoked = await running.api.run({"do": "long"})
         assert invoked.events == ["long", "cleaned", "cleaned-up", "error", "next"]
         assert json.loads(invoked.error or b"")["errorType"] == "DeadlineExceeded"
+
+
+async def test_the_docs(tmp_path: Path) -> None:
+    async with function(
+        "main.handler", env=snippet("adapter import Executor, StreamingAdapter, remaining_time", tmp_path)
+    ) as running:
+        assert (await running.api.run(function_url())).body == b'"hello"'
+    assert sorted(running.output.splitlines()) == ["in a thread", "seen: 29 seconds are left"]
+    async with function("main.handler", env=snippet("adapter import BackgroundFailure", tmp_path)) as running:
+        invoked = await running.api.run(function_url())
+        assert invoked.body == b'"hello"'
+    failed, last = running.output.splitlines()[-2:]
+    assert failed.removeprefix("ValueError: no such report") == f"main.work of {invoked.request_id} failed after 0.0 s: ValueError('no such report')"
+    assert last == "last of all"
 
 
 # The deadline

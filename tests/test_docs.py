@@ -42,8 +42,12 @@ class Context:
 # The last lines of a snippet of docs/streamify.md.
 SAID = re.compile(r"^# In a unit test it returns (.+)$(?:\n# and prints (.+)$)?", re.MULTILINE)
 
-# What wants a collector or a database is run under awslambdaric, by the tests named after these.
-ELSEWHERE = re.compile(r"^from (aws_lambda_powertools|opentelemetry|sentry_sdk|sqlalchemy)\b", re.MULTILINE)
+# Run under awslambdaric, by the tests named after these.
+ELSEWHERE = re.compile(
+    r"^(from|import) (aws_lambda_powertools|mcp|opentelemetry|sentry_sdk|slack_bolt|sqlalchemy)\b"
+    r"|^from adapter import BackgroundFailure|^from adapter import .*wait_until",
+    re.MULTILINE,
+)
 
 
 @pytest.mark.parametrize("code", [param for param in snippets("python") if not ELSEWHERE.search(param.values[0])])

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 from anyio.abc import TaskGroup
-from fastapi import BackgroundTasks, FastAPI, Request, Response
+from fastapi import BackgroundTasks, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -85,6 +85,32 @@ async def tasks() -> str:
 async def starts_endless() -> str:
     kept.add(asyncio.create_task(endless()))
     return "begun"
+
+
+released = asyncio.Event()
+
+
+async def held() -> None:
+    await released.wait()
+    await asyncio.sleep(0.01)
+    record("held")
+
+
+@app.get("/held")
+async def starts_held() -> str:
+    kept.add(asyncio.create_task(held()))
+    return "begun"
+
+
+@app.get("/release")
+async def release(held_too: Annotated[bool, Query(alias="held")] = False) -> str:
+    released.set()
+    for task in kept:
+        wait_until(task)
+    kept.clear()
+    if held_too:
+        kept.add(asyncio.create_task(held()))
+    return "released"
 
 
 @app.get("/lifespan")

@@ -1,0 +1,17 @@
+"""sse-starlette polls for its server's end in a task without one, started by the first reply of an environment."""
+
+from .events import function_url
+from .runtime_api import function
+
+RESPONSE = ["open", "prelude", "chunk", "chunk", "close"]
+
+
+async def test_endless_tasks_are_waited_for_once() -> None:
+    async with function("event_source.handler") as running:
+        for path in ("/events", "/events", "/polls", "/polls", "/events"):
+            assert (await running.api.run(function_url(path))).events == [*RESPONSE, "next"]
+        # Tasks of another kind are waited for as ever.
+        assert (await running.api.run_held(function_url("/work"), "work")).events == [*RESPONSE, "work", "next"]
+    # One that was waited for to the deadline would be named once more, as cancelled.
+    assert running.output.count("_shutdown_watcher") == running.output.count("Task poll") == 1
+    assert running.output.count("WARNING") == 2 and "ERROR" not in running.output
