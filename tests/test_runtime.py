@@ -500,7 +500,8 @@ class TestTheWrapper:
     @pytest.mark.parametrize("layer", [False, True])
     async def test_it_is_the_asyncio_runtime(self, tmp_path: Path, layer: bool) -> None:
         task, runtime = tmp_path / "task", tmp_path / "runtime"
-        task.mkdir(), runtime.mkdir()
+        task.mkdir()
+        runtime.mkdir()
         (task / "main.py").write_text("import kinds, own, theirs\n\ndef handler(*_): return own.WHERE\n")
         (task / "own.py").write_text("WHERE = 'task'\n")
         (runtime / "own.py").write_text("WHERE = 'runtime'\n")

@@ -6,15 +6,17 @@ from typing import Any
 from snapshot_restore_py import register_after_restore, register_before_snapshot
 
 
-@register_before_snapshot
 def before() -> None:
     if os.environ["FAILS"] == "before":
         raise ValueError("before failed")
 
 
-@register_after_restore
 def after() -> None:
     raise ValueError("after failed")
+
+
+register_before_snapshot(before)
+register_after_restore(after)
 
 
 def handler(event: Any, context: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from .conformance import (
     mounts_of_its_own,
     runtime_interface_emulator,
 )
-from .conftest import FUNCTIONS, LocalLambda, Terminal, local_lambda
+from .conftest import FUNCTIONS, Terminal, gone, local_lambda
 
 ROOT = FUNCTIONS.parents[2]
 RUNTIME: dict[str, Any] = {"scripted": False, "client": "adapter"}
@@ -91,10 +90,13 @@ class TestSigterm:
     async def test_idle(self, concurrency: int | None) -> None:
         async with local_lambda("ending.handler", concurrency=concurrency, freeze=False, **RUNTIME) as url:
             await url.client.get("/pid")
-            os.kill(await started(url.terminal), signal.SIGTERM)
+            os.kill(pid := await started(url.terminal), signal.SIGTERM)
             await url.terminal.until("^shutdown$")
-            # The next one starts a new process.
-            assert (await url.client.get("/pid")).status_code == 200
+            await gone(pid)
+            if concurrency is not None:
+                await url.terminal.until("Runtime exited without providing a reason, between two invocations")
+                # The next one starts a new process.
+                assert (await url.client.get("/pid")).status_code == 200
 
 
 async def test_managed_instances_are_one_process() -> None:
@@ -150,3 +152,67 @@ class ManagedFunction(ManagedEmulator):
 
 async def get(emulator: Emulator, path: str) -> httpx.Response:
     return await emulator.post(json.dumps(function_url(path)).encode())
+
+
+class TestOnDemandEmulator:
+    async def test_invocations(self, binary: Path) -> None:
+        async with OnDemandFunction(binary, timeout=30) as emulator:
+            for _ in range(3):
+                answer = (await get(emulator, "/background/0.1")).content
+                prelude, _, text = answer.partition(bytes(8))
+                assert (json.loads(prelude)["statusCode"], text) == (200, b'"answered"')
+            assert emulator.terminal.getvalue().count("startup of") == 1
+            assert emulator.terminal.getvalue().count("worked") == 3
+
+    @pytest.mark.parametrize("path", ["/stream/0.1", "/background/0.1", "/stream/10", "/background/10"])
+    async def test_sigterm(self, binary: Path, path: str) -> None:
+        async with OnDemandFunction(binary, timeout=30) as emulator:
+            answer = asyncio.create_task(get(emulator, path))
+            await emulator.terminal.until("^streaming$|^working$")
+            begun = time.monotonic()
+            os.kill(await started(emulator.terminal), signal.SIGTERM)
+            text = (await answer).content.partition(bytes(8))[2]
+            assert time.monotonic() - begun < 0.6
+            await emulator.terminal.until("^shutdown$")
+            if path.startswith("/background"):
+                assert text == b'"answered"'
+                assert ("worked" in emulator.terminal.getvalue()) == (path == "/background/0.1")
+            else:
+                # It passes on nothing before the end, and no trailers.
+                assert text == (b"begun done" if path == "/stream/0.1" else b"begun ")
+
+    async def test_sigterm_of_an_idle_one(self, binary: Path) -> None:
+        async with OnDemandFunction(binary, timeout=30) as emulator:
+            await get(emulator, "/pid")
+            os.kill(await started(emulator.terminal), signal.SIGTERM)
+            await emulator.terminal.until("^shutdown$")
+
+    async def test_it_sends_one_itself(self, binary: Path) -> None:
+        """At a timeout, which only code can run into that cannot be cancelled: since an extension is registered."""
+        async with OnDemandFunction(binary, timeout=2) as emulator:
+            await get(emulator, "/pid")
+            answer = (await get(emulator, "/blocked/2.2")).content
+            await emulator.terminal.until("^shutdown$")
+        assert b"Task timed out after 2.00 seconds" in answer
+
+
+@pytest.mark.skipif(not mounts_of_its_own(), reason="it takes root, and mount namespaces")
+class TestManagedEmulator:
+    async def test_64_invocations_in_one_process(self, binary: Path) -> None:
+        async with ManagedFunction(binary, timeout=30) as emulator:
+            await emulator.terminal.until("startup of")
+            answers = await asyncio.gather(*[get(emulator, "/meet/64") for _ in range(64)])
+            bodies = [json.loads(answer.content.partition(bytes(8))[2]) for answer in answers]
+            assert {body["pid"] for body in bodies} == {await started(emulator.terminal)}
+
+    @pytest.mark.parametrize("path", ["/stream/0.1", "/background/0.1"])
+    async def test_sigterm(self, binary: Path, path: str) -> None:
+        async with ManagedFunction(binary, timeout=30) as emulator:
+            await emulator.terminal.until("startup of")
+            answer = asyncio.create_task(get(emulator, path))
+            await emulator.terminal.until("^streaming$|^working$")
+            os.kill(await started(emulator.terminal), signal.SIGTERM)
+            text = (await answer).content.partition(bytes(8))[2]
+            await emulator.terminal.until("^shutdown$")
+            assert text == (b"begun done" if path == "/stream/0.1" else b'"answered"')
+            assert ("worked" in emulator.terminal.getvalue()) == (path == "/background/0.1")

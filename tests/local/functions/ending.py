@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,6 +49,11 @@ async def work(seconds: float) -> None:
     print("working")
     await asyncio.sleep(seconds)
     print("worked")
+
+
+@app.get("/blocked/{seconds}")
+async def blocked(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251
 
 
 class Meeting:
