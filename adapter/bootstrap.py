@@ -7,6 +7,7 @@ once, in the init phase.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import logging
@@ -62,6 +63,7 @@ class Bootstrap:
         self._client = module.LambdaRuntimeClient(address)
         self._marshaller = self._client.marshaller
         self._with_tenant_id = "tenant_id" in inspect.signature(module.create_lambda_context).parameters
+        self._pattern: _Pattern | None = None
         self._sink: Any = None
 
     def set_up_logging(self) -> None:
@@ -105,17 +107,23 @@ class Bootstrap:
         wait(self._client, self._sink)
 
     def context(self, headers: Mapping[bytes, bytes], request_id: str, deadline_ms: int | None) -> Any:
-        """The context object, of what came with the event: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html."""
+        """The context object, of what came with the event.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+        """
         arguments = [
-            text(headers, b"lambda-runtime-client-context"),
-            text(headers, b"lambda-runtime-cognito-identity"),
             deadline_ms,
             request_id,
             text(headers, b"lambda-runtime-invoked-function-arn"),
-        ]
-        if self._with_tenant_id:
-            arguments.append(text(headers, b"lambda-runtime-aws-tenant-id"))
-        return self._module.create_lambda_context(*arguments)
+            text(headers, b"lambda-runtime-aws-tenant-id"),
+        ][: 4 if self._with_tenant_id else 3]
+        client_context = text(headers, b"lambda-runtime-client-context")
+        identity = text(headers, b"lambda-runtime-cognito-identity")
+        if client_context or identity:
+            return self._module.create_lambda_context(client_context, identity, *arguments)
+        if self._pattern is None:
+            self._pattern = _Pattern(functools.partial(self._module.create_lambda_context, None, None), len(arguments))
+        return self._pattern.make(arguments)
 
     def unmarshal(self, body: bytes, content_type: str | None) -> Any:
         return self._marshaller.unmarshal_request(body, content_type)
@@ -144,6 +152,31 @@ class Bootstrap:
         module.log_error(error, self._sink)
         cause = json.dumps(module.make_xray_fault(label, message, os.getcwd(), frames))
         return json.dumps(error).encode(), kind, cause if len(cause) < _MAX_CAUSE else ""
+
+
+class _Pattern:
+    """Contexts without what only SDKs for mobile devices send: alike but for the arguments, so that all the rest, most
+    of it environment variables, is read once.
+    """
+
+    def __init__(self, create: Callable[..., Any], count: int) -> None:
+        marks = [object() for _ in range(count)]
+        pattern = create(*marks)
+        self._create = create
+        self._class: Any = type(pattern)
+        self._values = vars(pattern)
+        places = [[name for name, value in self._values.items() if value is mark] for mark in marks]
+        self._names = [names[0] for names in places if len(names) == 1]
+        self._is_usable = len(self._names) == count
+
+    def make(self, arguments: list[Any]) -> Any:
+        if not self._is_usable:
+            return self._create(*arguments)
+        context = object.__new__(self._class)
+        values = vars(context)
+        values.update(self._values)
+        values.update(zip(self._names, arguments, strict=True))
+        return context
 
 
 def text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:

@@ -274,7 +274,7 @@ def main(arguments: list[str]) -> int:
         return 1
     bootstrap.set_up_logging()
     extension = register_for_sigterm(address)
-    runtime = Runtime(RuntimeApi(address), bootstrap, concurrency)
+    runtime = Runtime(RuntimeApi(address, is_watched=True), bootstrap, concurrency)
     occupy(runtime.environment)
     asyncio.set_event_loop(runtime.loop)
     runtime.take(bootstrap.handler(arguments[0]))

@@ -33,26 +33,29 @@ class Connection(asyncio.BufferedProtocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_watched: bool = False) -> None:
         self.writable = asyncio.Event()
         self.writable.set()
         self.post: Post | None = None
-        self._poll = select.poll()
+        self._poll = None if is_watched else select.poll()
         # Kept: for a protocol without a buffer of its own, asyncio has 256 KiB mapped and unmapped for each read.
         self._received = memoryview(bytearray(4096))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        if self._poll is not None:
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     @property
     def is_idle(self) -> bool:
         """Whether a post can be begun on it.
 
-        The loop does not run between invocations, so a close that came in the
-        meantime is still unread: a quiet connection must have nothing to read.
+        Where the loop does not run between invocations (it is not watched), a
+        close that came in the meantime is still unread: a quiet connection must
+        have nothing to read.
         """
-        return self.post is None and not self._transport.is_closing() and not self._poll.poll(0)
+        is_quiet = self._poll is None or not self._poll.poll(0)
+        return self.post is None and not self._transport.is_closing() and is_quiet
 
     async def drain(self) -> None:
         """Wait until more can be written."""
@@ -302,8 +305,10 @@ class NextConnection(asyncio.BufferedProtocol):
 class RuntimeApi:
     """The Runtime API at ``address``, ``host:port`` as ``AWS_LAMBDA_RUNTIME_API`` has it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, is_watched: bool = False) -> None:
         self.address = address
+        self.is_watched = is_watched
+        """Whether the event loop runs all the time, and sees what becomes of connections."""
         self.container_error = False
         """Whether it has answered 5xx: "Non-recoverable state. Runtime should exit promptly"."""
         self._idle: list[Connection] = []  # the one used last is used next
@@ -327,7 +332,7 @@ class RuntimeApi:
 
     async def connect(self) -> Connection:
         """A new connection for posts."""
-        return await self._connect(Connection)
+        return await self._connect(lambda: Connection(is_watched=self.is_watched))
 
     async def connect_next(
         self, received: Callable[[wire.Reply], None], lost: Callable[[str], None], buffer: memoryview

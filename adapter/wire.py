@@ -160,7 +160,7 @@ class ReplyParser:
         self._headers = headers = {}
         for field in fields:
             name, colon, value = field.partition(b":")
-            if not colon or not name or name.strip() != name:
+            if not colon or not name or name[0] <= 0x20 or name[-1] <= 0x20:
                 raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
             headers[name.lower()] = value.strip()
         length = headers.get(b"content-length", b"")
@@ -168,7 +168,9 @@ class ReplyParser:
             raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
         if self._status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
-        self._keep_alive = version == _VERSIONS[0] and b"close" not in headers.get(b"connection", b"").lower()
+        self._keep_alive = version == _VERSIONS[0]
+        if b"connection" in headers:
+            self._keep_alive = self._keep_alive and b"close" not in headers[b"connection"].lower()
         if self._status in (204, 304):
             self._finish()
         elif headers.get(b"transfer-encoding", b"").lower() == b"chunked":
