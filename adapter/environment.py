@@ -12,7 +12,7 @@ from .invocation import Invocation
 from .ric import Seam
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
-from .work import make_task, unretrieved
+from .work import Watch, make_task, unretrieved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -57,6 +57,7 @@ class Environment:
         self.loop.set_exception_handler(unretrieved)
         self.is_alone = concurrency == 1
         self._source = source
+        self._watch = Watch(self.loop)
         self._is_asynchronous = is_asynchronous
 
     def invocation(self, context: Any) -> tuple[Invocation, bool]:
@@ -106,7 +107,7 @@ class Environment:
         try:
             if handler is not None:
                 self._refuse_nesting(handler)
-                self.loop.run_until_complete(work.begin(self.loop, handler))
+                self.loop.run_until_complete(work.begin(self._watch, handler))
             if work.has_more:
                 # A task, but none of the invocation's: it would wait for itself.
                 self.loop.run_until_complete(asyncio.Task(work.finish(), loop=self.loop))
@@ -120,7 +121,7 @@ class Environment:
         """`serve`, on the loop."""
         try:
             if handler is not None:
-                await work.begin(self.loop, handler)
+                await work.begin(self._watch, handler)
             if work.has_more:
                 await work.finish()
         finally:
@@ -140,12 +141,8 @@ class Environment:
         return self._is_asynchronous and self.loop.is_running() and asyncio._get_running_loop() is None
 
     def _refuse_nesting(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        try:
-            asyncio.get_running_loop()
-            is_running = True
-        except RuntimeError:
-            is_running = self.loop.is_running()  # in another thread, which waits for a handler that calls one
-        if is_running:
+        # In this thread; or in another one, which waits for a handler that calls one.
+        if asyncio._get_running_loop() is not None or self.loop.is_running():
             coroutine.close()
             raise RuntimeError(
                 "a Lambda handler is synchronous and cannot be called where an event loop is running: "

@@ -215,7 +215,10 @@ async def test_the_docs(tmp_path: Path) -> None:
         invoked = await running.api.run(function_url())
         assert invoked.body == b'"hello"'
     failed, last = running.output.splitlines()[-2:]
-    assert failed.removeprefix("ValueError: no such report") == f"main.work of {invoked.request_id} failed after 0.0 s: ValueError('no such report')"
+    assert (
+        failed.removeprefix("ValueError: no such report")
+        == f"main.work of {invoked.request_id} failed after 0.0 s: ValueError('no such report')"
+    )
     assert last == "last of all"
 
 
