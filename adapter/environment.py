@@ -13,7 +13,7 @@ from .log import log_exception, logger
 from .ric import Seam
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
-from .work import make_task, unretrieved
+from .work import Watch, make_task, unretrieved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -62,6 +62,7 @@ class Environment:
         self.lifespans: list[Lifespan] = []  # those that have started
         self._source = source
         self._termination: Termination | None = None
+        self._watch = Watch(self.loop)
         self._is_asynchronous = is_asynchronous
 
     def invocation(self, context: Any) -> tuple[Invocation, bool]:
@@ -111,7 +112,7 @@ class Environment:
         try:
             if handler is not None:
                 self._refuse_nesting(handler)
-                self.loop.run_until_complete(work.begin(self.loop, handler))
+                self.loop.run_until_complete(work.begin(self._watch, handler))
             if work.has_more:
                 # A task, but none of the invocation's: it would wait for itself.
                 self.loop.run_until_complete(asyncio.Task(work.finish(), loop=self.loop))
@@ -125,7 +126,7 @@ class Environment:
         """`serve`, on the loop."""
         try:
             if handler is not None:
-                await work.begin(self.loop, handler)
+                await work.begin(self._watch, handler)
             if work.has_more:
                 await work.finish()
         finally:
@@ -185,12 +186,8 @@ class Environment:
                 logger.error("%d lifespan shutdown(s) were not done after %.2f s", len(pending), seconds)
 
     def _refuse_nesting(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        try:
-            asyncio.get_running_loop()
-            is_running = True
-        except RuntimeError:
-            is_running = self.loop.is_running()  # in another thread, which waits for a handler that calls one
-        if is_running:
+        # In this thread; or in another one, which waits for a handler that calls one.
+        if asyncio._get_running_loop() is not None or self.loop.is_running():
             coroutine.close()
             raise RuntimeError(
                 "a Lambda handler is synchronous and cannot be called where an event loop is running: "

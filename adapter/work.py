@@ -109,6 +109,46 @@ class Born(asyncio.Task[Any]):
     begun: float
 
 
+class Watch:
+    """Has works expire at their limits.
+
+    By one timer for all of them, which is late for none: to set one for each invocation, and to cancel it, would be two
+    hundredths of what an invocation costs.
+    """
+
+    __slots__ = ("_at", "_timer", "_works", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._works: set[Work] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._at = INFINITE  # when the timer goes off, as `time.monotonic`
+
+    def add(self, work: Work) -> None:
+        """Watch a work whose limit is set, or has been moved."""
+        self._works.add(work)
+        if work.limit < self._at:
+            self._set(work.limit)
+
+    def discard(self, work: Work) -> None:
+        self._works.discard(work)
+
+    def _set(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at = at
+        self._timer = self.loop.call_later(at - time.monotonic(), self._look)
+
+    def _look(self) -> None:
+        self._timer, self._at = None, INFINITE
+        now = time.monotonic()
+        for work in [work for work in self._works if work.limit <= now]:
+            self._works.discard(work)
+            work.expire()
+        if self._works:
+            self._set(min(work.limit for work in self._works))
+
+
 class Work:
     """What one invocation does, from its handler's begin to its end.
 
@@ -118,9 +158,10 @@ class Work:
 
     __slots__ = (
         "_outer",
-        "_timer",
+        "_watch",
         "begun",
         "cancelled",
+        "context",
         "drained",
         "error",
         "failures",
@@ -157,20 +198,24 @@ class Work:
         self.logged: BaseException | None = None  # what the application has raised: nobody logs that again
         self.main: asyncio.Task[None] | None = None
         self.over: asyncio.Future[None] | None = None
+        self.context: contextvars.Context | None = None
         self.begun = time.monotonic()
         left = invocation.seconds_left
         self.margin = min(rules.deadline_margin, left / 2)
         self.limit = self.begun + left - self.margin
-        self._timer: asyncio.TimerHandle | None = None
+        self._watch: Watch | None = None
         self._outer, invocation.work = invocation.work, self
 
-    def begin(self, loop: asyncio.AbstractEventLoop, handler: Coroutine[Any, Any, Any]) -> asyncio.Future[None]:
+    def begin(self, watch: Watch, handler: Coroutine[Any, Any, Any]) -> asyncio.Future[None]:
         """Run the handler in a task of its own; what is returned is done when it is, or has been given up."""
+        loop = watch.loop
         self.over = loop.create_future()
+        self.context = contextvars.copy_context()
         # Not by the task factory: the handler is what others are born in.
-        self.main = asyncio.Task(self._conduct(handler), loop=loop, name="invocation")
+        self.main = asyncio.Task(self._conduct(handler), loop=loop, name="invocation", context=self.context)
+        self._watch = watch
         if self.limit != INFINITE:
-            self._timer = loop.call_later(self.limit - self.begun, self._expire)
+            watch.add(self)
         return self.over
 
     @property
@@ -188,8 +233,8 @@ class Work:
         """The invocation goes back to the runtime client."""
         self.state = "over"
         self.invocation.work = self._outer
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._watch is not None:
+            self._watch.discard(self)
 
     def result(self) -> Any:
         """What the handler has returned; raises what it has raised."""
@@ -208,13 +253,10 @@ class Work:
 
     def shorten(self, seconds: float) -> None:
         """The process is about to end: what is under way has no more than ``seconds``, half the margin for cleanup."""
-        now = time.monotonic()
         self.margin = min(self.margin, seconds)
-        self.limit = min(self.limit, now + seconds - self.margin)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.main is not None and self.state == "under way":
-            self._timer = self.main.get_loop().call_later(self.limit - now, self._expire)
+        self.limit = min(self.limit, time.monotonic() + seconds - self.margin)
+        if self._watch is not None and self.state == "under way":
+            self._watch.add(self)
 
     def fail(self, name: str, exception: BaseException, seconds: float) -> None:
         """Keep a failure of background work for the hook, or for the handler to raise."""
@@ -237,17 +279,16 @@ class Work:
             self.error = exception
         # In the task's last step, not by a callback of it: that would be a turn of the loop more.
         if self.state == "under way" and self.over is not None and not self.over.done():
-            if self._timer is not None:
-                self._timer.cancel()
             self.over.set_result(None)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Its limit has come."""
+        if self.main is None or self.main.done():
+            return  # what follows the handler goes by the limit itself
         from .background import expire
 
         self.state = "expired"
-        # Kept by the loop's own set alone, a task could be collected; the main one waits for nothing of it.
-        self._timer = None
-        task = asyncio.Task(expire(self), loop=asyncio.get_running_loop(), name="expiry")
+        task = asyncio.Task(expire(self), loop=self.main.get_loop(), name="expiry", context=self.context)
         task.add_done_callback(self._expired)
 
     def _expired(self, task: asyncio.Task[None]) -> None:

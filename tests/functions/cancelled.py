@@ -37,7 +37,7 @@ class Steps:
                     asyncio.get_running_loop().call_soon(task.cancel)
                     record("cancel")
                 if step == at.get("expire"):
-                    asyncio.get_running_loop().call_soon(self.work._expire)
+                    asyncio.get_running_loop().call_soon(self.work.expire)
                     record("expire")
                 try:
                     value = yield waited_for
