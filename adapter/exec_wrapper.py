@@ -22,12 +22,8 @@ def search_path(bootstrap: str) -> None:
         site.addsitedir(folder)
 
 
-def main() -> None:
-    search_path(sys.argv[1])
-    from adapter.runtime import main
+search_path(sys.argv[1])
 
-    sys.exit(main([os.environ["_HANDLER"]]))
+from adapter.runtime import main  # noqa: E402
 
-
-if __name__ == "__main__":
-    main()
+sys.exit(main([os.environ["_HANDLER"]]))

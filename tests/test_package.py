@@ -26,14 +26,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_in_it(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        wrapper = archive.getinfo("adapter/exec-wrapper")
         metadata = next(name for name in names if name.endswith("/METADATA"))
         fields = email.parser.Parser().parsestr(archive.read(metadata).decode())
     assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"adapter"}
     assert {"adapter/py.typed", "adapter/asgi.py", "adapter/local/launcher.py"} <= set(names)
+    assert wrapper.external_attr >> 16 & 0o111 == 0o111  # pip keeps it executable
     assert fields["License-Expression"] == "MIT"
     needed = [line for line in fields.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert needed == ["awslambdaric>=2.2", "mangum>=0.19"]
-    assert fields.get_all("Provides-Extra") == ["local", "powertools"]
+    assert fields.get_all("Provides-Extra") == ["fast", "local", "powertools"]
 
 
 def test_the_library_alone(wheel: Path, tmp_path: Path) -> None:
