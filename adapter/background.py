@@ -48,26 +48,24 @@ async def finish(work: Work) -> None:
         await _call(work, "after_response hook", hook)
 
 
-async def expire(work: Work) -> None:
+async def expire(work: Work, main: asyncio.Task[None]) -> None:
     """The invocation has only its margin left: end its response, and cancel what is under way.
 
     Half of the margin is for the cleanup of what is cancelled. What has not
     ended then is left behind, and the invocation ends without it.
     """
-    main, stream = work.main, work.stream
-    if main is None:
-        return
+    stream = work.stream
     error = _error(work)
     runs = [run for run in work.runs if run.ended is None]
     state = "idle" if stream is None else stream.state
-    place, in_thread = _whereabouts(work)
+    place, in_thread = _whereabouts(work, main)
     if stream is not None:
         stream.expire(error, http=work.is_http, sse_event=work.rules.sse_deadline_event)
     until = work.limit + work.margin / 2
     # Children first. Where the main task is cancelled while it waits for some in a task group of anyio's, these are
     # cancelled by that, again at each await: what they have to clean up would not be done.
     consequence = _CONSEQUENCES.get(state, "its caller had its response")
-    if state in ("idle", "held") and not work.is_http:
+    if state in ("idle", "held") and not (work.is_http and stream is not None):
         consequence = "its caller gets an invocation error"
     await _end(work, error, until, consequence)
     left = await _cancel([main], (time.monotonic() + until) / 2)
@@ -137,8 +135,8 @@ def _tasks(work: Work) -> set[asyncio.Future[Any]]:
     tasks = [task for task in work.tasks if not task.done() and _kind(task) not in _endless]
     if not tasks:
         return set()
-    hosts = _hosts()
-    return {task for task in tasks if _is_own(work, task, hosts)}
+    hosts, own = _hosts(), {id(task): task for task in work.tasks}
+    return {task for task in tasks if _is_own(work, task, hosts, own)}
 
 
 def _hosts() -> dict[int, int | None]:
@@ -147,14 +145,12 @@ def _hosts() -> dict[int, int | None]:
     return {} if anyio is None else {info.id: info.parent_id for info in anyio.get_running_tasks()}
 
 
-def _is_own(work: Work, task: Born, hosts: dict[int, int | None]) -> bool:
+def _is_own(work: Work, task: Born, hosts: dict[int, int | None], own: dict[int, Born]) -> bool:
     """Whether the invocation is what a task belongs to: not where it is in a task group of a lifespan's."""
     host = hosts.get(id(task))
     if host is None:
-        return task.parent is None or task.parent.done() or _is_own(work, task.parent, hosts)
-    if work.main is not None and host == id(work.main):
-        return True
-    return any(_is_own(work, other, hosts) for other in work.tasks if id(other) == host)
+        return task.parent is None or task.parent.done() or _is_own(work, task.parent, hosts, own)
+    return host == id(work.main) or (host in own and _is_own(work, own[host], hosts, own))
 
 
 def _asked(work: Work) -> dict[asyncio.Future[Any], str]:
@@ -313,12 +309,12 @@ _NOT_THE_APPLICATION = ("adapter.", "anyio.", "asyncio.", "contextlib", "fastapi
 _IN_THREAD = ("in_thread", "run_sync_in_worker_thread", "to_thread")
 
 
-def _whereabouts(work: Work) -> tuple[str, bool]:
+def _whereabouts(work: Work, main: asyncio.Task[None]) -> tuple[str, bool]:
     """The line that the application is at, and whether a thread is what it waits for."""
     place, in_thread = "?", False
     hosts = _hosts()
     parts = sorted((part for part in work.tasks if hosts.get(id(part)) is not None), key=_begun, reverse=True)
-    for frame in (frame for part in (work.main, *parts) if part is not None for frame in _frames(part.get_coro())):
+    for frame in (frame for part in (main, *parts) for frame in _frames(part.get_coro())):
         in_thread |= frame.f_code.co_name in _IN_THREAD
         if not frame.f_globals.get("__name__", "").startswith(_NOT_THE_APPLICATION):
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -50,7 +50,7 @@ class ResponseStream:
         self._content_type = "application/octet-stream"
         self.ended_at = 0.0
         """When it was over, as `time.monotonic`; 0 before."""
-        self._ended = asyncio.Event()
+        self._ended: asyncio.Event | None = None  # for who waits for that
         self._hold: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
@@ -148,9 +148,7 @@ class ResponseStream:
     async def settle(self) -> None:
         """What has been ended is sent, and answered."""
         await self._sink.settle()
-        if not self._ended.is_set():
-            self.ended_at = time.monotonic()
-            self._ended.set()
+        self._end()
 
     def expire(self, exception: BaseException, *, http: bool, sse_event: bool) -> None:
         """Its time is up: what can still be said is said, and whatever the handler goes on to write is dropped.
@@ -179,12 +177,21 @@ class ResponseStream:
         """The Runtime API has refused the response, or is gone: the handler goes on, and nobody hears it."""
         self._release()
         self._response.lose()
-        self._ended.set()
+        self._end()
         logger.error("The response to RequestId %s did not get through: %s", ascii(self._request_id), reason)
 
     async def ended(self) -> None:
         """Until the response is over, in whichever way."""
-        await self._ended.wait()
+        if not self.ended_at:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            await self._ended.wait()
+
+    def _end(self) -> None:
+        if not self.ended_at:
+            self.ended_at = time.monotonic()
+            if self._ended is not None:
+                self._ended.set()
 
     def _begin(self) -> None:
         if self.state == "idle":

@@ -288,7 +288,7 @@ class Work:
         from .background import expire
 
         self.state = "expired"
-        task = asyncio.Task(expire(self), loop=self.main.get_loop(), name="expiry", context=self.context)
+        task = asyncio.Task(expire(self, self.main), loop=self.main.get_loop(), name="expiry", context=self.context)
         task.add_done_callback(self._expired)
 
     def _expired(self, task: asyncio.Task[None]) -> None:

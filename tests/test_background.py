@@ -297,6 +297,14 @@ async def test_a_response_that_has_not_begun_is_a_504(handler: str, middleware: 
     assert re.search(r"aftermath\.py:\d+.* was cancelled; .*its caller gets a 504|Background task", line)
 
 
+async def test_a_buffered_reply_that_is_late_is_a_504() -> None:
+    running, invoked = await late("buffered", function_url("/slow/stream"))
+    assert json.loads(invoked.result or b"")["statusCode"] == 504
+    assert json.loads(invoked.result or b"")["body"] == "Gateway Timeout"
+    (line,) = lines(running, r"^\[ERROR\].*")
+    assert "its response ends with an error" in line
+
+
 async def test_a_blocking_route_that_is_late() -> None:
     running, invoked = await late("handler", function_url("/slow/blocking-route"))
     assert invoked.prelude["statusCode"] == 504
