@@ -167,14 +167,14 @@ class StreamingAdapter:
         finally:
             leave(token)
 
-    async def adapter_handle(self, event: Any, context: Any) -> Any:
-        """`__call__` for a runtime whose loop runs: `adapter.runtime`."""
+    def adapter_begin(self, event: Any, context: Any) -> Work:
+        """`__call__` for a runtime whose loop runs (`adapter.runtime`): the work is begun, and goes on by itself."""
         invocation, is_platforms = self._home.invocation(context)
         request = self._read(event, context)
         work = Work(invocation, self._rules)
         if request is None:
-            return await self._home.conduct(work, self._handle(event, context))
-        return await self._home.conduct(work, self._answer(request, work, is_platforms))
+            return self._home.begin(work, self._handle(event, context))
+        return self._home.begin(work, self._answer(request, work, is_platforms))
 
     async def _handle(self, event: object, context: Any) -> Any:
         """By the event handler; a sync one in a thread, since the loop runs on."""

@@ -122,6 +122,11 @@ class Environment:
             raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")
         return work.result()
 
+    def begin(self, work: Work, handler: Coroutine[Any, Any, Any]) -> Work:
+        """Begin the work of an invocation, on the loop: `Work.over` tells when the handler is done."""
+        work.begin(self._watch, handler)
+        return work
+
     async def conduct(self, work: Work, handler: Coroutine[Any, Any, Any] | None) -> Any:
         """`serve`, on the loop."""
         try:

@@ -112,12 +112,12 @@ def _streamify(rules: Rules, handler: StreamingHandler) -> Handler:
         finally:
             leave(token)
 
-    async def adapter_handle(event: Any, context: Any) -> Any:
+    def adapter_begin(event: Any, context: Any) -> Work:
         invocation, is_platforms = home.invocation(context)
         work = Work(invocation, rules)
-        return await home.conduct(work, _answer(home, work, name, write, event, is_platforms))
+        return home.begin(work, _answer(home, work, name, write, event, is_platforms))
 
-    lambda_handler.__dict__["adapter_handle"] = adapter_handle
+    lambda_handler.__dict__["adapter_begin"] = adapter_begin
     return lambda_handler
 
 

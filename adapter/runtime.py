@@ -10,6 +10,7 @@ processes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import importlib
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Callable, Coroutine
 
-    from .runtime_api import NextConnection
+    from .runtime_api import NextConnection, Post
     from .wire import Reply
 
 # A /next that fails is asked for again: how often, and after how many seconds, doubled each time. As awslambdaric.
@@ -53,7 +54,7 @@ class Runtime:
     variables, too.
     """
 
-    _handle: Callable[[Any, Any], Coroutine[Any, Any, Any]]
+    _handle: Callable[[Any, Any], Work]
 
     def __init__(self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None) -> None:
         self.api = api
@@ -67,8 +68,9 @@ class Runtime:
         self._read = reader(_strict(), functools.partial(bootstrap.unmarshal, content_type="application/json"))
         self._rules = Rules()
         self._rules_of_sync = Rules(deadline_margin=_MARGIN)
-        self._under_way: dict[Invocation, asyncio.Task[None]] = {}
+        self._under_way: set[Invocation] = set()
         self._over = asyncio.Event()
+        self._all_over = asyncio.Event()
         self._context = contextvars.copy_context()
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
 
@@ -79,7 +81,7 @@ class Runtime:
 
     def take(self, handler: Callable[[Any, Any], Any]) -> None:
         """Have a handler: ours, an async function, or a function, which is run in a thread."""
-        ours = _adapter_handle(handler)
+        ours = _adapter_begin(handler)
         if ours is not None:
             self._handle = ours
         elif inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
@@ -108,18 +110,10 @@ class Runtime:
             exit_in(EXIT, status)
 
     def begin(self, worker: Worker, event: Reply) -> None:
-        """An event has come."""
-        headers = event.headers
-        deadline = headers.get(b"lambda-runtime-deadline-ms")
-        invocation = Invocation(
-            headers[b"lambda-runtime-aws-request-id"].decode("latin-1"),
-            text(headers, b"lambda-runtime-invocation-id"),
-            int(deadline) if deadline else None,
-            trace_id=text(headers, b"lambda-runtime-trace-id") or "",
-        )
-        # Not by the loop's task factory: an invocation is not born in another one. In a context of its own, as under
-        # awslambdaric: what a handler leaves in a context variable is not there in the next invocation.
-        self._under_way[invocation] = self.spawn(self._invoke(worker, invocation, event))
+        """An event has come. Its handler runs in a task; nothing else does, for an invocation that goes well."""
+        # In a context of its own, as under awslambdaric: what a handler leaves in a context variable is not there for
+        # the next invocation.
+        self._context.copy().run(self._begin, worker, event)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.Task(work, loop=self.loop, context=self._context.copy())
@@ -132,54 +126,91 @@ class Runtime:
         await self._end()
         return self.ending or 0
 
-    async def _invoke(self, worker: Worker, invocation: Invocation, event: Reply) -> None:
+    def _begin(self, worker: Worker, event: Reply) -> None:
+        headers = event.headers
+        deadline = headers.get(b"lambda-runtime-deadline-ms")
+        invocation = Invocation(
+            headers[b"lambda-runtime-aws-request-id"].decode("latin-1"),
+            text(headers, b"lambda-runtime-invocation-id"),
+            int(deadline) if deadline else None,
+            trace_id=text(headers, b"lambda-runtime-trace-id") or "",
+        )
         enter(invocation, alone=self._concurrency == 1)
         if self._sets_trace_id:
             _set_trace_id(invocation.trace_id)
-        await self._answer(invocation, event)
-        del self._under_way[invocation]
+        self._under_way.add(invocation)
+        try:
+            context = self._bootstrap.context(headers, invocation.request_id, invocation.deadline_ms)
+            invocation.context = context
+            if headers.get(b"content-type") == b"application/json":
+                value = self._read(event.body)
+            else:
+                value = self._bootstrap.unmarshal(event.body, text(headers, b"content-type"))
+            work = self._handle(value, context)
+        except Exception as exception:
+            worker.ending = asyncio.Task(self._fail(worker, invocation, exception), loop=self.loop)
+        else:
+            over = work.over
+            if over is None:
+                raise RuntimeError("a handler has begun its work")
+            over.add_done_callback(functools.partial(self._ended, worker, work))
+
+    def _ended(self, worker: Worker, work: Work, over: object) -> None:
+        """The handler is done, or has been given up."""
+        if work.has_more or work.error is not None or not work.invocation.answered:
+            worker.ending = asyncio.Task(self._finish(worker, work), loop=self.loop)
+        else:
+            work.end()
+            self._next(worker, work.invocation)
+
+    async def _finish(self, worker: Worker, work: Work) -> None:
+        invocation = work.invocation
+        try:
+            try:
+                if work.has_more:
+                    await work.finish()
+            finally:
+                work.end()
+            value = work.result()
+            if not invocation.answered:
+                payload, content_type = self._bootstrap.marshal(value)
+                await self._post(invocation, lambda post: post.whole(payload, content_type))
+        except (Exception, asyncio.CancelledError) as exception:
+            await self._fail(worker, invocation, exception)
+        else:
+            self._next(worker, invocation)
+
+    async def _fail(self, worker: Worker, invocation: Invocation, exception: BaseException) -> None:
+        payload, error_type, cause = self._bootstrap.report(exception, invocation.request_id)
+        if not invocation.answered:
+            await self._post(invocation, lambda post: post.error(payload, error_type, cause))
+        self._next(worker, invocation)
+
+    async def _post(self, invocation: Invocation, say: Callable[[Post], None]) -> None:
+        post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
+        post.lost = functools.partial(_lost, invocation)
+        say(post)
+        await post.settle()
+
+    def _next(self, worker: Worker, invocation: Invocation) -> None:
+        """The invocation is over."""
+        self._under_way.discard(invocation)
         if self.api.container_error:
             logger.error("The Runtime API reports a container error, after which a runtime has to exit")
             self.stop(1)
         elif self.ending is None:
             worker.ask()
+        elif not self._under_way:
+            self._all_over.set()
 
-    async def _answer(self, invocation: Invocation, event: Reply) -> None:
-        try:
-            context = self._bootstrap.context(event.headers, invocation.request_id, invocation.deadline_ms)
-            invocation.context = context
-            if event.headers.get(b"content-type") == b"application/json":
-                value = await self._handle(self._read(event.body), context)
-            else:
-                content_type = text(event.headers, b"content-type")
-                value = await self._handle(self._bootstrap.unmarshal(event.body, content_type), context)
-            if invocation.answered:
-                return
-            payload, content_type = self._bootstrap.marshal(value)
-        except (Exception, asyncio.CancelledError, SystemExit) as exception:
-            if isinstance(exception, SystemExit) and self._concurrency == 1:
-                raise  # it ends the process, as under awslambdaric; but not with other invocations in it
-            payload, error_type, cause = self._bootstrap.report(exception, invocation.request_id)
-            if invocation.answered:
-                return
-            post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
-            post.error(payload, error_type, cause)
-        else:
-            post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
-            post.whole(payload, content_type)
-        post.lost = functools.partial(_lost, invocation)
-        await post.settle()
+    def _handle_async(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Work:
+        return self.environment.begin(Work(_current(), self._rules), handler(event, context))
 
-    async def _handle_async(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
-        return await self.environment.conduct(Work(_current(), self._rules), handler(event, context))
-
-    async def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
+    def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Work:
         """In a thread, also where there is one invocation at a time: it may call an adapter, whose work is done on the
         loop; and the loop has to run on, for lifespans and for SIGTERM.
         """
-        return await self.environment.conduct(
-            Work(_current(), self._rules_of_sync), self._in_thread(handler, event, context)
-        )
+        return self.environment.begin(Work(_current(), self._rules_of_sync), self._in_thread(handler, event, context))
 
     async def _in_thread(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
         call = functools.partial(contextvars.copy_context().run, _call, handler, event, context)
@@ -189,6 +220,9 @@ class Runtime:
     async def _end(self) -> None:
         """What is under way is finished, or cancelled in time; then the lifespans are."""
         begun = self.loop.time()
+        if self._under_way:
+            from . import background  # noqa: F401  # there is time now, and little when it is needed
+
         await self._wait(begun + CANCEL)
         for invocation in self._under_way:
             if invocation.work is not None:
@@ -202,7 +236,9 @@ class Runtime:
     async def _wait(self, until: float) -> None:
         """For all that is under way, and what may still come for requests that were made before the end."""
         while self._under_way and (left := until - self.loop.time()) > 0:
-            await asyncio.wait(self._under_way.values(), timeout=left)
+            self._all_over.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_over.wait(), left)
 
 
 class Worker:
@@ -211,6 +247,7 @@ class Worker:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._connection: NextConnection | None = None
+        self.ending: asyncio.Task[None] | None = None  # kept: the loop has weak references only
         self._opening: asyncio.Task[None] | None = None
         self._failures = 0
 
@@ -296,11 +333,11 @@ def _concurrency() -> int | None:
     return int(value)
 
 
-def _adapter_handle(handler: Any) -> Callable[[Any, Any], Coroutine[Any, Any, Any]] | None:
-    """The coroutine function of a handler of ours. `functools.wraps` copies it to a decorator that is around one."""
-    ours: Callable[[Any, Any], Coroutine[Any, Any, Any]] | None = getattr(handler, "adapter_handle", None)
+def _adapter_begin(handler: Any) -> Callable[[Any, Any], Work] | None:
+    """What begins the work of a handler of ours. `functools.wraps` copies it to a decorator that is around one."""
+    ours: Callable[[Any, Any], Work] | None = getattr(handler, "adapter_begin", None)
     wrapped = getattr(handler, "__wrapped__", None)
-    return None if ours is getattr(wrapped, "adapter_handle", None) else ours
+    return None if ours is getattr(wrapped, "adapter_begin", None) else ours
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:

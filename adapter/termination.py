@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .environment import Environment
     from .ric import RuntimeClient
 
-CANCEL, GIVE_UP, LEAVE, EXIT = 0.2, 0.35, 0.43, 0.47
+CANCEL, GIVE_UP, LEAVE, EXIT = 0.15, 0.35, 0.43, 0.47
 """Seconds after SIGTERM: when what is under way is cancelled, when it is given up, when the lifespans are, and when the
 process ends however it stands. With an internal extension Lambda gives it 0.5
 (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown)."""
@@ -100,7 +100,12 @@ class Termination:
             waiting.put((None, SystemExit(0)))  # from Python 3.12 on it is another thread of awslambdaric's that waits
             self._end(ends_at)
         # An invocation is under way: what ends the process is the next call of `fetch`.
-        self._home.loop.call_soon_threadsafe(self._home.loop.call_later, CANCEL, self._cancel)
+        self._home.loop.call_soon_threadsafe(self._foresee)
+
+    def _foresee(self) -> None:
+        from . import background  # noqa: F401  # there is time now, and little when it is needed
+
+        self._home.loop.call_later(CANCEL, self._cancel)
 
     def _cancel(self) -> None:
         current = self._client.current

@@ -408,7 +408,8 @@ class TestTheEnd:
             await self.begin(running, "/background/10", "working")
             running.process.send_signal(signal.SIGTERM)
             assert await running.exit(2) == 0
-            assert running.api.log[-3:] == ["working", "cancelled", "shutdown"]
+            assert running.api.log[-1] == "shutdown" and "worked" not in running.api.log
+        assert "Background task endings.work was cancelled" in running.output
 
     @BOTH
     async def test_a_thread_that_nobody_can_end(self, client: str) -> None:
