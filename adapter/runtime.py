@@ -97,7 +97,16 @@ class Runtime:
         """Until the end of the process: its exit status."""
         former = former_handler()
         self.loop.add_signal_handler(signal.SIGTERM, self.stop, 0)
-        status = self.loop.run_until_complete(self._run())
+        ended = self.loop.create_task(self._run())
+        while not ended.done():
+            try:
+                self.loop.run_until_complete(ended)
+            except SystemExit as exit:
+                # Of a handler: under awslambdaric it ends the process. With other invocations in it, it ends that one.
+                if self._concurrency == 1:
+                    raise
+                self._exited(exit)
+        status = ended.result()
         if former is not None:
             former(signal.SIGTERM, None)
         return status
@@ -162,6 +171,14 @@ class Runtime:
         else:
             work.end()
             self._next(worker, work.invocation)
+
+    def _exited(self, exit: SystemExit) -> None:
+        """The task of a handler has ended in such a way that the loop has stopped."""
+        for work in [invocation.work for invocation in self._under_way if invocation.work is not None]:
+            if work.main is not None and work.main.done() and work.over is not None and not work.over.done():
+                work.main.exception()  # else it is reported that nobody has asked
+                work.error = RuntimeError(f"the handler has called sys.exit({exit.code!r})")
+                work.over.set_result(None)
 
     async def _finish(self, worker: Worker, work: Work) -> None:
         invocation = work.invocation

@@ -83,6 +83,7 @@ class RuntimeAPI:
         self.init_error: Any = None
         self.init_failed = asyncio.Event()
         self.with_invocation_id = True
+        self.with_trace_id = True
         self.timeout = 30.0  # the function's: seconds from an event to its deadline
         self.trace_id = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0"
         self.refuse_with: int | None = None  # the next post is refused at once, before its body
@@ -276,10 +277,11 @@ class RuntimeAPI:
             ("Lambda-Runtime-Aws-Request-Id", invoked.request_id),
             ("Lambda-Runtime-Deadline-Ms", str(int((time.time() + self.timeout) * 1000))),
             ("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:123456789012:function:f"),
-            ("Lambda-Runtime-Trace-Id", self.trace_id),
         ]
         if invoked.invocation_id:
             headers.append(("Lambda-Runtime-Invocation-Id", invoked.invocation_id))
+        if self.with_trace_id:
+            headers.append(("Lambda-Runtime-Trace-Id", self.trace_id))
         if "Content-Type" not in dict(self.further_headers):
             headers.append(("Content-Type", "application/json"))
         return headers + self.further_headers

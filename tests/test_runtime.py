@@ -51,6 +51,14 @@ class TestHandlers:
                 assert result.get("thread", True) == (handler != "of_a_decorator" or result["thread"])
                 assert invoked.head[b"content-type"] == b"application/json"
 
+    async def test_a_trace_id_is_not_kept(self) -> None:
+        async with function("kinds.plain", client="adapter") as running:
+            first = await running.api.run({})
+            running.api.with_trace_id = False
+            second = await running.api.run({})
+        assert json.loads(first.result or b"")["trace"].startswith("Root=")
+        assert json.loads(second.result or b"")["trace"] is None
+
     async def test_they_see_what_awslambdaric_shows_them(self) -> None:
         results = []
         for client in ("awslambdaric", "adapter"):
@@ -532,6 +540,30 @@ class TestTheWrapper:
 
 
 class TestManagedInstances:
+    ENV = {"AWS_LAMBDA_MAX_CONCURRENCY": "2", "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"}
+
+    @pytest.mark.parametrize("handler", ["kinds.broken", "kinds.broken_async"])
+    @pytest.mark.parametrize("fast", [True, False])
+    async def test_sys_exit_ends_its_own_invocation_only(self, handler: str, fast: bool) -> None:
+        api = ManagedRuntimeAPI()
+        env = self.ENV
+        if not fast:
+            env = {**env, "PYTHONPATH": f"{FUNCTIONS / 'without_fast'}:{FUNCTIONS}:{FUNCTIONS.parents[1]}"}
+        async with function(handler, client="adapter", api=api, env=env) as running:
+            for _ in range(3):
+                error = (await running.api.run({"raise": "exit"})).error
+                assert error is not None
+                assert json.loads(error)["errorMessage"] == "the handler has called sys.exit(3)"
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.exit() == 0
+
+    async def test_the_trace_id_is_not_in_the_environment(self) -> None:
+        api = ManagedRuntimeAPI()
+        async with function("kinds.asynchronous", client="adapter", api=api, env=self.ENV) as running:
+            invoked = await running.api.run({})
+        result = json.loads(invoked.result or b"")
+        assert result["trace"] is None and result["current"][1].startswith("Root=")
+
     @pytest.mark.parametrize("count", [int(os.environ.get("ISOLATION", 2000))])
     async def test_everything_is_its_own_invocations(self, count: int) -> None:
         concurrency = 64

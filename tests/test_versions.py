@@ -1,5 +1,6 @@
 """The order of events under each awslambdaric that a managed runtime carries, in a virtual environment of its own."""
 
+import json
 import subprocess
 import sys
 import sysconfig
@@ -58,6 +59,19 @@ async def test_errors_and_results_go_the_old_way(python: str) -> None:
         invoked = await running.api.run({"at": "after"})
         assert invoked.events == ["open", "chunk", "close", "next"]
     assert not [event for event in running.api.log if event.startswith(("refused", "broken"))]
+
+
+async def test_the_asyncio_runtime(python: str) -> None:
+    env = {"AWS_LAMBDA_LOG_FORMAT": "JSON"}
+    async with function("logs.handler", python=python, client="adapter", env=env) as running:
+        invoked = await running.api.run({})
+        assert invoked.result == b"null"
+    lines = [line for line in running.output.splitlines() if line.startswith("{")]
+    assert [json.loads(line)["requestId"] for line in lines[1:]] == [invoked.request_id] * (len(lines) - 1)
+    async with function("background.handler", python=python, client="adapter") as running:
+        invoked = await running.api.run(function_url("/async"))
+        assert invoked.events[-3:] == ["background", "background-done", "next"]
+        assert invoked.head[b"lambda-runtime-invocation-id"].decode() == invoked.invocation_id
 
 
 async def test_it_is_the_version_that_was_asked_for(python: str) -> None:

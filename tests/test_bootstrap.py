@@ -1,0 +1,73 @@
+"""What the runtime takes over from awslambdaric, where a version has it in another way."""
+
+from typing import Any
+
+import awslambdaric.bootstrap
+import pytest
+from awslambdaric.lambda_context import LambdaContext
+
+from adapter.bootstrap import Bootstrap
+from adapter.exceptions import SeamError
+
+HEADERS = {
+    b"lambda-runtime-invoked-function-arn": b"arn:f",
+    b"lambda-runtime-aws-tenant-id": b"tea",
+}
+IDENTITY = {
+    b"lambda-runtime-client-context": b'{"custom": {"a": "1"}}',
+    b"lambda-runtime-cognito-identity": b'{"cognitoIdentityId": "i", "cognitoIdentityPoolId": "p"}',
+}
+
+
+def seen(context: Any) -> dict[str, Any]:
+    return {name: repr(value) for name, value in vars(context).items()}
+
+
+@pytest.mark.parametrize("headers", [{}, HEADERS, {**HEADERS, **IDENTITY}])
+def test_the_context_is_that_of_awslambdaric(headers: dict[bytes, bytes]) -> None:
+    bootstrap = Bootstrap("127.0.0.1:1")
+    sent = {name: value.decode() for name, value in headers.items()}
+    for number in range(2):
+        context = bootstrap.context(headers, f"request-{number}", 10**13)
+        assert isinstance(context, LambdaContext)
+        expected = awslambdaric.bootstrap.create_lambda_context(
+            sent.get(b"lambda-runtime-client-context"),
+            sent.get(b"lambda-runtime-cognito-identity"),
+            10**13,
+            f"request-{number}",
+            sent.get(b"lambda-runtime-invoked-function-arn"),
+            sent.get(b"lambda-runtime-aws-tenant-id"),
+        )
+        assert seen(context) == seen(expected)
+        assert context.get_remaining_time_in_millis() > 0
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_context_of_other_versions(keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        def __init__(self, request_id: str, deadline: int, arn: str) -> None:
+            self.aws_request_id = request_id
+            self.arn = arn if keeps else str(arn)  # what is made of an argument cannot be seen
+            self.deadline = deadline
+
+    def create(client: object, identity: object, deadline: int, request_id: str, arn: str) -> Context:
+        return Context(request_id, deadline, arn)
+
+    monkeypatch.setattr(awslambdaric.bootstrap, "create_lambda_context", create)
+    bootstrap = Bootstrap("127.0.0.1:1")
+    for number in range(2):
+        context = bootstrap.context(HEADERS, f"request-{number}", 7)
+        assert vars(context) == {"aws_request_id": f"request-{number}", "arn": "arn:f", "deadline": 7}
+
+
+def test_snapstart_needs_a_version_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(awslambdaric.bootstrap, "on_init_complete")
+    with pytest.raises(SeamError, match="SnapStart needs awslambdaric 3.0 or newer"):
+        Bootstrap("127.0.0.1:1").wait_for_restore()
+
+
+@pytest.mark.parametrize("part", ["_get_handler", "LambdaRuntimeClient"])
+def test_a_part_that_is_not_there(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(awslambdaric.bootstrap, part)
+    with pytest.raises(SeamError, match=f"^awslambdaric 4.* has no {part} in awslambdaric.bootstrap"):
+        Bootstrap("127.0.0.1:1")
