@@ -137,11 +137,11 @@ class Runtime:
 
     def _begin(self, worker: Worker, event: Reply) -> None:
         headers = event.headers
-        deadline = headers.get(b"lambda-runtime-deadline-ms")
+        deadline = headers.get(b"lambda-runtime-deadline-ms", b"")
         invocation = Invocation(
             headers[b"lambda-runtime-aws-request-id"].decode("latin-1"),
             text(headers, b"lambda-runtime-invocation-id"),
-            int(deadline) if deadline else None,
+            int(deadline) if deadline.isdigit() else None,
             trace_id=text(headers, b"lambda-runtime-trace-id") or "",
         )
         enter(invocation, alone=self._concurrency == 1)
@@ -278,11 +278,11 @@ class Worker:
             self._connection.ask()
 
     def received(self, reply: Reply) -> None:
-        if reply.status == 200:
+        if reply.status == 200 and b"lambda-runtime-aws-request-id" in reply.headers:
             self._failures = 0
             self._runtime.begin(self, reply)
             return
-        answer = f"the Runtime API answered {reply.status} {ascii(reply.body.decode('utf-8', 'replace').strip())}"
+        answer = f"the Runtime API answered {reply.status} {ascii(reply.body[:500].decode('utf-8', 'replace').strip())}"
         if reply.status >= 500:
             self._give_up(answer)
         else:

@@ -245,10 +245,16 @@ class TestTheRuntimeApi:
 
     async def test_an_event_that_cannot_be_fetched_is_asked_for_again(self, env: dict[str, str]) -> None:
         async with function("kinds.plain", client="adapter", env=env) as running:
-            running.api.next_fails = [b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno", b"", b"SSH-2.0\r\n\r\n"]
+            running.api.next_fails = [
+                b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
+                b"",
+                b"SSH-2.0\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nit",
+            ]
             assert (await running.api.run({})).result is not None
             assert (await running.api.run({})).result is not None
         assert "the Runtime API answered 403 'no'" in running.whole
+        assert "the Runtime API answered 200 'it'" in running.whole
         assert "closed by the Runtime API" in running.whole
         assert "did not answer in HTTP/1.1" in running.whole
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from adapter.local.configuration import Configuration
-from adapter.local.environment import LAST_WORDS
+from adapter.local.environment import LAST_WORDS, TERMINATION
 from adapter.local.invocation import FunctionError, Invocation
 from adapter.local.log import Log, Report
 from adapter.local.log_socket import LogSocket
@@ -30,7 +30,7 @@ class ManagedEnvironment:
     def __init__(self, configuration: Configuration, log: Log) -> None:
         self._configuration = configuration
         self._log = log
-        self._api = ManagedRuntimeAPI(log)
+        self._api = ManagedRuntimeAPI(configuration, log)
         self._output: LogSocket | None = None
         self._process: FunctionProcess | None = None
 
@@ -130,9 +130,9 @@ class ManagedEnvironment:
                 invocation.finish(error)
 
     async def close(self) -> None:
-        """End the process and the Runtime API, at once. If it is interrupted it can be called again."""
+        """End the process and the Runtime API. If it is interrupted it can be called again."""
         if self._process is not None:
-            await self._process.end()
+            await self._process.end(TERMINATION if self._api.extensions else 0.0)
             self._process = None
         if self._output is not None:
             self._output.close()

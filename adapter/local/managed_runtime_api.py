@@ -7,11 +7,14 @@ from collections import OrderedDict
 
 import h11
 
+from adapter.local.configuration import Configuration
 from adapter.local.connection import Connection, Headers, TruncatedError
+from adapter.local.extensions import ExtensionError, Extensions, parse_events
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
 from adapter.local.listener import Listener, member
 from adapter.local.log import Log
 from adapter.local.runtime_api import (
+    EXTENSION_PREFIX,
     PREFIX,
     Oversize,
     Refusal,
@@ -21,6 +24,7 @@ from adapter.local.runtime_api import (
     header_value,
     too_large,
     trailer_error,
+    whole,
 )
 
 INVOCATION_PATH = re.compile(rf"{PREFIX}/invocation/([^/]*)/(response|error)")
@@ -105,8 +109,9 @@ class ManagedRuntimeAPI(Listener):
     leaves open was taken from AWS's own server, the Runtime Interface Emulator's.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, configuration: Configuration, log: Log) -> None:
         super().__init__()
+        self.extensions = Extensions(configuration)
         self.initialised = asyncio.Event()
         self.init_error: FunctionError | None = None
         self.idle: asyncio.Queue[Slot] = asyncio.Queue()
@@ -154,9 +159,9 @@ class ManagedRuntimeAPI(Listener):
         method, headers = request.method, dict(request.headers)
         path = request.target.decode("ascii").partition("?")[0]
         post = INVOCATION_PATH.fullmatch(path)
-        if path == f"{PREFIX}/invocation/next":
+        if path in (f"{PREFIX}/invocation/next", f"{EXTENSION_PREFIX}/event/next"):
             wanted = b"GET"
-        elif path == f"{PREFIX}/init/error" or post:
+        elif path in (f"{PREFIX}/init/error", f"{EXTENSION_PREFIX}/register") or post:
             wanted = b"POST"
         else:
             await connection.reply(404, b"404 page not found\n", {"content-type": "text/plain; charset=utf-8"})
@@ -169,17 +174,41 @@ class ManagedRuntimeAPI(Listener):
                 await self._response(connection, post[1], headers)
             elif post:
                 await self._error(connection, post[1], headers)
-            elif wanted == b"POST":
+            elif path == f"{PREFIX}/init/error":
                 await self._init_error(connection, headers)
+            elif path == f"{EXTENSION_PREFIX}/register":
+                await self._register(connection, headers)
+                return
+            elif path == f"{EXTENSION_PREFIX}/event/next":
+                await self._extension_next(headers)
+                return
             else:
                 await self._next(connection)
                 return
+        except ExtensionError as error:
+            await connection.reply_json(403, error.value)
         except Refusal as refusal:
             await connection.reply_json(refusal.status, refusal.value)
         else:
             await connection.reply_json(202, {"status": "OK"})
 
+    async def _register(self, connection: Connection, headers: Headers) -> None:
+        """An internal extension, which is told of no invocation here: it has SIGTERM sent to the process at its end."""
+        body = await whole(connection)
+        if parse_events(body):
+            # rapi/handler/agentregister.go of AWS's own server; the type is an ASSUMPTION.
+            raise ExtensionError("Extension.InvalidEventType", "No events allowed for internal extensions")
+        name = headers.get(b"lambda-extension-name", b"").decode("latin-1")
+        identifier, value = self.extensions.register(name, body)
+        await connection.reply_json(200, value, {"Lambda-Extension-Identifier": identifier})
+
+    async def _extension_next(self, headers: Headers) -> None:
+        event = self.extensions.next(headers.get(b"lambda-extension-identifier", b"").decode("latin-1"))
+        with member(self.waiting):
+            await event
+
     async def _next(self, connection: Connection) -> None:
+        self.extensions.close_registration()
         slot = Slot(connection)
         self.idle.put_nowait(slot)
         self.slots += 1

@@ -14,6 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from adapter.local.configuration import Configuration
+from adapter.local.log import Log
+from adapter.local.managed_runtime_api import ManagedRuntimeAPI
+
 from ..events import function_url
 from .conformance import (
     Emulator,
@@ -104,6 +108,31 @@ async def test_managed_instances_are_one_process() -> None:
         answers = await asyncio.gather(*[url.client.get("/meet/64") for _ in range(64)])
         assert {answer.json()["pid"] for answer in answers} == {await started(url.terminal)}
     assert url.terminal.getvalue().count("INIT_START") == 1
+    assert url.terminal.getvalue().rstrip().endswith("shutdown")
+
+
+async def test_extensions_of_a_managed_instance(terminal: Terminal) -> None:
+    api = ManagedRuntimeAPI(Configuration("handler", FUNCTIONS), Log(terminal))
+    await api.start()
+    try:
+        async with httpx.AsyncClient(base_url=f"http://{api.address}/2020-01-01/extension", trust_env=False) as client:
+            named = {"Lambda-Extension-Name": "name"}
+            refused = await client.post("/register", headers=named, json={"events": ["INVOKE"]})
+            assert refused.status_code == 403
+            assert refused.json()["errorMessage"] == "No events allowed for internal extensions"
+            assert (await client.get("/event/next")).status_code == 403
+            assert (await client.get("/register")).status_code == 405
+            registered = await client.post("/register", headers=named, json={"events": []})
+            assert registered.status_code == 200 and len(api.extensions) == 1
+            identifier = registered.headers["lambda-extension-identifier"]
+            with pytest.raises(httpx.ReadTimeout):
+                await client.get("/event/next", headers={"Lambda-Extension-Identifier": identifier}, timeout=0.2)
+            with pytest.raises(httpx.ReadTimeout):
+                await client.get(f"http://{api.address}/2018-06-01/runtime/invocation/next", timeout=0.2)
+            late = await client.post("/register", headers={"Lambda-Extension-Name": "late"}, json={"events": []})
+            assert late.json()["errorType"] == "Extension.RegistrationClosed"
+    finally:
+        await api.close()
 
 
 @pytest.fixture
