@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mangum.types import LambdaConfig, LambdaHandler
 
+    from .environment import Begun
     from .events import Request
     from .types import ASGIApp, LifespanMode
     from .work import BackgroundFailure, Hook
@@ -167,7 +168,7 @@ class StreamingAdapter:
         finally:
             leave(token)
 
-    def adapter_begin(self, event: Any, context: Any) -> Work:
+    def adapter_begin(self, event: Any, context: Any) -> Begun:
         """`__call__` for a runtime whose loop runs (`adapter.runtime`): the work is begun, and goes on by itself."""
         invocation, is_platforms = self._home.invocation(context)
         request = self._read(event, context)

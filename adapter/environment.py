@@ -17,7 +17,7 @@ from .work import Watch, make_task, unretrieved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any, Protocol, TypeVar
+    from typing import Any, Protocol, TypeAlias, TypeVar
 
     from .buffered import BufferedReply
     from .lifespan import Lifespan
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .work import Work
 
     T = TypeVar("T")
+
+    Begun: TypeAlias = tuple[Work, asyncio.Future[None]]
 
     class Source(Protocol):
         """Where the invocation that a handler is called for can be had from: `adapter.ric.Seam`, or the runtime."""
@@ -122,10 +124,9 @@ class Environment:
             raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")
         return work.result()
 
-    def begin(self, work: Work, handler: Coroutine[Any, Any, Any]) -> Work:
-        """Begin the work of an invocation, on the loop: `Work.over` tells when the handler is done."""
-        work.begin(self._watch, handler)
-        return work
+    def begin(self, work: Work, handler: Coroutine[Any, Any, Any]) -> Begun:
+        """Begin the work of an invocation, on the loop; the future is done when the handler is, or is given up."""
+        return work, work.begin(self._watch, handler)
 
     async def conduct(self, work: Work, handler: Coroutine[Any, Any, Any] | None) -> Any:
         """`serve`, on the loop."""
@@ -161,12 +162,10 @@ class Environment:
             asyncio.Task(coroutine, loop=self.loop).add_done_callback(finish)
 
         def finish(task: asyncio.Task[T]) -> None:
-            if task.cancelled():
-                future.set_exception(asyncio.CancelledError())
-            elif exception := task.exception():
-                future.set_exception(exception)
-            else:
+            try:
                 future.set_result(task.result())
+            except BaseException as exception:  # for who waits
+                future.set_exception(exception)
 
         self.loop.call_soon_threadsafe(begin)
         return future.result()

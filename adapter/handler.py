@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .blocking import BlockingResponseStream
-    from .environment import Environment
+    from .environment import Begun, Environment
     from .types import Handler, StreamingHandler
     from .work import BackgroundFailure, Hook
 
@@ -112,7 +112,7 @@ def _streamify(rules: Rules, handler: StreamingHandler) -> Handler:
         finally:
             leave(token)
 
-    def adapter_begin(event: Any, context: Any) -> Work:
+    def adapter_begin(event: Any, context: Any) -> Begun:
         invocation, is_platforms = home.invocation(context)
         work = Work(invocation, rules)
         return home.begin(work, _answer(home, work, name, write, event, is_platforms))

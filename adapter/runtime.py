@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Callable, Coroutine
 
+    from .environment import Begun
     from .runtime_api import NextConnection, Post
     from .wire import Reply
 
@@ -54,7 +55,7 @@ class Runtime:
     variables, too.
     """
 
-    _handle: Callable[[Any, Any], Work]
+    _handle: Callable[[Any, Any], Begun]
 
     def __init__(self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None) -> None:
         self.api = api
@@ -155,13 +156,10 @@ class Runtime:
                 value = self._read(event.body)
             else:
                 value = self._bootstrap.unmarshal(event.body, text(headers, b"content-type"))
-            work = self._handle(value, context)
+            work, over = self._handle(value, context)
         except Exception as exception:
             worker.ending = asyncio.Task(self._fail(worker, invocation, exception), loop=self.loop)
         else:
-            over = work.over
-            if over is None:
-                raise RuntimeError("a handler has begun its work")
             over.add_done_callback(functools.partial(self._ended, worker, work))
 
     def _ended(self, worker: Worker, work: Work, over: object) -> None:
@@ -220,14 +218,18 @@ class Runtime:
         elif not self._under_way:
             self._all_over.set()
 
-    def _handle_async(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Work:
-        return self.environment.begin(Work(_current(), self._rules), handler(event, context))
+    def _handle_async(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Begun:
+        return self.environment.begin(
+            Work(self.environment.invocation(context)[0], self._rules), handler(event, context)
+        )
 
-    def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Work:
+    def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Begun:
         """In a thread, also where there is one invocation at a time: it may call an adapter, whose work is done on the
         loop; and the loop has to run on, for lifespans and for SIGTERM.
         """
-        return self.environment.begin(Work(_current(), self._rules_of_sync), self._in_thread(handler, event, context))
+        return self.environment.begin(
+            Work(self.environment.invocation(context)[0], self._rules_of_sync), self._in_thread(handler, event, context)
+        )
 
     async def _in_thread(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
         call = functools.partial(contextvars.copy_context().run, _call, handler, event, context)
@@ -350,9 +352,9 @@ def _concurrency() -> int | None:
     return int(value)
 
 
-def _adapter_begin(handler: Any) -> Callable[[Any, Any], Work] | None:
+def _adapter_begin(handler: Any) -> Callable[[Any, Any], Begun] | None:
     """What begins the work of a handler of ours. `functools.wraps` copies it to a decorator that is around one."""
-    ours: Callable[[Any, Any], Work] | None = getattr(handler, "adapter_begin", None)
+    ours: Callable[[Any, Any], Begun] | None = getattr(handler, "adapter_begin", None)
     wrapped = getattr(handler, "__wrapped__", None)
     return None if ours is getattr(wrapped, "adapter_begin", None) else ours
 
@@ -388,13 +390,6 @@ def _call(handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
     except StopIteration as exception:
         # A future does not take it. As of any generator or coroutine (PEP 479):
         raise RuntimeError("the handler raised StopIteration") from exception
-
-
-def _current() -> Invocation:
-    invocation = current.get()
-    if invocation is None:
-        raise RuntimeError("a handler is called in its invocation's context")
-    return invocation
 
 
 def _lost(invocation: Invocation, reason: str) -> None:

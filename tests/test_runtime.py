@@ -7,9 +7,12 @@ import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from adapter.runtime import Worker
 
 from .events import function_url
 from .runtime_api import FUNCTIONS, Function, Invoked, ManagedRuntimeAPI, RuntimeAPI, function
@@ -444,6 +447,33 @@ class TestTheEnd:
         assert {"fails": "no goodbye", "slow": "were not done after 0.4"}[shutdown] in running.output
 
     @BOTH
+    async def test_a_slow_shutdown_after_the_last_invocation(self, client: str) -> None:
+        async with function("endings.handler", client=client, env={"SHUTDOWN": "slow"}) as running:
+            invoked = await self.begin(running, "/slow/0.05", "chunk")
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.exit(2) == 0
+            assert invoked.body == b"begun done"
+
+    async def test_a_result_that_nobody_takes(self) -> None:
+        async with function("kinds.plain", client="adapter") as running:
+            await running.api.run({})
+            running.api.gate.clear()
+            invoked = await running.api.invoke({})
+            async with asyncio.timeout(20):
+                while invoked.result is None:
+                    await asyncio.sleep(0.005)
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.exit(2) == 0
+        assert "The process ends before RequestId" in running.output
+
+    def test_a_worker_asks_for_nothing_more(self, caplog: pytest.LogCaptureFixture) -> None:
+        runtime: Any = SimpleNamespace(ending=0)
+        worker = Worker(runtime)
+        worker.ask()
+        worker.lost("the connection was lost")
+        assert not caplog.records
+
+    @BOTH
     async def test_the_functions_own_handler_is_called_last(self, client: str) -> None:
         async with function("endings.handler", client=client, env={"FORMER": "1"}) as running:
             await running.api.run(function_url("/background/0"))
@@ -556,12 +586,26 @@ class TestManagedInstances:
         if not fast:
             env = {**env, "PYTHONPATH": f"{FUNCTIONS / 'without_fast'}:{FUNCTIONS}:{FUNCTIONS.parents[1]}"}
         async with function(handler, client="adapter", api=api, env=env) as running:
+            waiting = await running.api.invoke({"wait": 0.5} if handler == "kinds.broken_async" else {"raise": "value"})
             for _ in range(3):
                 error = (await running.api.run({"raise": "exit"})).error
                 assert error is not None
                 assert json.loads(error)["errorMessage"] == "the handler has called sys.exit(3)"
+            await asyncio.wait_for(waiting.finished.wait(), 20)
+            assert waiting.result == b'"waited"' or handler == "kinds.broken"
             running.process.send_signal(signal.SIGTERM)
             assert await running.exit() == 0
+
+    async def test_at_its_end_each_invocation_is_finished(self) -> None:
+        api = ManagedRuntimeAPI()
+        async with function("endings.handler", client="adapter", api=api, env=self.ENV) as running:
+            sent = [await running.api.invoke(function_url(f"/slow/{seconds}")) for seconds in (0.2, 0.25)]
+            async with asyncio.timeout(20):
+                while any(len(invoked.chunks) < 3 for invoked in sent):
+                    await asyncio.sleep(0.005)
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.exit() == 0
+            assert all(invoked.body.startswith(b"begun ") and invoked.closed.is_set() for invoked in sent)
 
     async def test_the_trace_id_is_not_in_the_environment(self) -> None:
         api = ManagedRuntimeAPI()

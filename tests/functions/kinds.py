@@ -81,6 +81,10 @@ def broken(event: Any, context: Any) -> Any:
 
 
 async def broken_async(event: Any, context: Any) -> Any:
+    if "wait" in event:
+        record("waiting")
+        await asyncio.sleep(event["wait"])
+        return "waited"
     return broken(event, context)
 
 
