@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import statistics
 import subprocess
@@ -14,13 +15,14 @@ from .results import Results, compare
 from .runtime_api import ENVIRONMENT, Function
 
 SECTION = "Cold start"
+_FAST = [name for name in ("uvloop", "orjson") if importlib.util.find_spec(name)]
 IMPORTS = {
     HANDLER_MODE: "import fastapi, awslambdaric.bootstrap; import adapter.asgi",
+    RUNTIME_MODE: f"import fastapi, awslambdaric.bootstrap; import {', '.join(['adapter.runtime', 'adapter.asgi', *_FAST])}",
     MANGUM: "import fastapi, awslambdaric.bootstrap; import mangum",
-    RUNTIME_MODE: "import fastapi; import adapter.runtime, adapter.asgi",
     "awslambdaric": "import fastapi; import awslambdaric.bootstrap",
 }
-"""What each imports on top of the framework: the last statement is counted."""
+"""What each imports on top of FastAPI and awslambdaric, and awslambdaric itself: the last statement is counted."""
 
 
 def measure(results: Results, rounds: int) -> None:
@@ -59,7 +61,8 @@ def imports(rounds: int) -> dict[str, dict[str, float]]:
     for name, statement in IMPORTS.items():
         runs = [_importtime(statement) for _ in range(rounds)]
         medians = {
-            module: statistics.median(run.get(module, 0.0) for run in runs) for module in dict.fromkeys(sum(map(list, runs), []))
+            module: statistics.median(run.get(module, 0.0) for run in runs)
+            for module in dict.fromkeys(sum(map(list, runs), []))
         }
         shown = {module: took for module, took in sorted(medians.items(), key=lambda item: -item[1]) if took >= 0.05}
         rest = sum(medians.values()) - sum(shown.values())

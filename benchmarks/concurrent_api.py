@@ -275,13 +275,15 @@ class RuntimeApi:
             connection.reply(b"410 Gone", b'{"errorMessage":"Invoke timeout","errorType":"InvokeTimeout"}\n')
             self._answered(post, "refused")
         elif invocation.fault == "answered late":
-            loop = asyncio.get_running_loop()
-            loop.call_later(0.02, lambda: (connection.reply(b"202 Accepted"), self._answered(post, post.kind)))
+            asyncio.get_running_loop().call_later(0.02, self._accept, connection, post)
         else:
-            connection.reply(b"202 Accepted")
-            self._answered(post, post.kind)
+            self._accept(connection, post)
             if invocation.fault == "closed after":
                 connection.transport.close()
+
+    def _accept(self, connection: Connection, post: _Post) -> None:
+        connection.reply(b"202 Accepted")
+        self._answered(post, post.kind)
 
     def _reset(self, connection: Connection, post: _Post) -> None:
         post.ended = True

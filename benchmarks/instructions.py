@@ -23,16 +23,14 @@ _PROCESSES: dict[str, tuple[str, Sequence[str]]] = {
 }
 
 
-def measure(results: Results, few: int = 100, many: int = 400) -> None:
+def measure(results: Results, few: int = 50, many: int = 1050) -> None:
     """Of an invocation, by the difference of two runs, and of a cold start with its first response."""
     if shutil.which("valgrind") is None:
         results.notes.append("valgrind is not installed: no instructions counted.")
         return
     with ThreadPoolExecutor(2) as pool:
         runs = {(name, times): pool.submit(_count, name, times) for name in _PROCESSES for times in (1, few, many)}
-    each = {
-        name: (runs[name, many].result() - runs[name, few].result()) / (many - few) / 1e3 for name in _PROCESSES
-    }
+    each = {name: (runs[name, many].result() - runs[name, few].result()) / (many - few) / 1e3 for name in _PROCESSES}
     first = {name: runs[name, 1].result() / 1e6 for name in _PROCESSES}
     what = "an invocation"
     for ours, most in ((HANDLER_MODE, 0.75), (RUNTIME_MODE, 0.45)):

@@ -57,9 +57,7 @@ def measure(results: Results, rounds: int, blocks: int) -> None:
         ours, theirs = ([turn[name][index] for turn in turns] for name in (RUNTIME_MODE, FORKED))
         results.rows.append(compare(_SECTION, f"{what}, {RUNTIME_MODE}", unit, ours, FORKED, theirs, **limits))
     results.series["managed"] = {
-        name: {
-            field: statistics.median(getattr(turn[name], field) for turn in turns) for field in Figures._fields
-        }
+        name: {field: statistics.median(getattr(turn[name], field) for turn in turns) for field in Figures._fields}
         for name in _COMMANDS
     }
 

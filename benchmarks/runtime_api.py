@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from .events import JSON
@@ -158,7 +158,7 @@ class Function:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop(signal.SIGKILL)
         for connection in self._connections.values():
             connection.socket.close()
@@ -239,7 +239,7 @@ class Function:
                 connection.skip(int(head.lower().partition(b"content-length:")[2].split()[0]))
                 connection.socket.sendall(
                     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Extension-Identifier: 9a6a2a0e\r\n"
-                    b'Content-Length: 2\r\n\r\n{}'
+                    b"Content-Length: 2\r\n\r\n{}"
                 )
                 continue
             reply = connection.body(head, self._begun)

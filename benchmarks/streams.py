@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from .events import JSON, event
-from .peers import BARE, HANDLER_MODE, MANGUM, NODE, RUNTIME_MODE, bare, handler_mode, mangum, node, runtime_mode, why_no_node
+from .peers import (
+    BARE,
+    HANDLER_MODE,
+    MANGUM,
+    NODE,
+    RUNTIME_MODE,
+    bare,
+    handler_mode,
+    mangum,
+    node,
+    runtime_mode,
+    why_no_node,
+)
 from .results import Results, Row, compare
 from .runtime_api import Function, Reply
 
@@ -79,7 +91,10 @@ def _first_byte(results: Results, functions: dict[str, Function], rounds: int) -
     slow = event("/pieces/10", f"size=5&pause={1 / 9}")
     streams = _turns(functions, (*OURS, MANGUM, NODE), slow, max(rounds // 4, 2), lambda reply: reply.first * 1e3)
     wholes = _turns(functions, (*OURS, MANGUM, NODE), JSON, rounds * 20, lambda reply: reply.last * 1e3)
-    for what, figures in (("a stream of 1 s, to its first byte", streams), ("the JSON route, to its last byte", wholes)):
+    for what, figures in (
+        ("a stream of 1 s, to its first byte", streams),
+        ("the JSON route, to its last byte", wholes),
+    ):
         for ours in OURS:
             for peer in (MANGUM, NODE):
                 if peer in figures:

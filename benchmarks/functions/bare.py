@@ -29,7 +29,9 @@ with socket.create_connection((host, int(number))) as sock:
         piece = b"x" * size
         if "chunked" in query:  # with the framing of a streamed response: each piece can be told from the next
             piece = b"%x\r\n%s\r\n" % (size, piece)
-            sock.sendall(b"POST /response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n8\r\n%s\r\n" % bytes(8))
+            sock.sendall(
+                b"POST /response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n8\r\n%s\r\n" % bytes(8)
+            )
         else:
             sock.sendall(b"POST /response HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (count * size))
         for _ in range(count):
