@@ -27,7 +27,7 @@ Fault: TypeAlias = Literal[
     "refused early",  # 413 while the response is being written
     "refused",  # 410 when it is complete
     "answered late",  # 202, 20 ms later
-    "closed after",  # the connection is closed after the 202, without a word
+    "closed after",  # the connection is closed after the 202: without a word on demand, where nobody else can be at it
 ]
 """What the Runtime API does to a response."""
 
@@ -218,6 +218,12 @@ class RuntimeApi:
         self._hand_out()
         return invocation.answer
 
+    def give_up(self, answer: asyncio.Future[Answer]) -> None:
+        """Wait for this one no longer."""
+        for invocation in [*self.running.values()]:
+            if invocation.answer is answer:
+                del self.running[invocation.request_id]
+
     async def ready(self, slots: int) -> None:
         """Wait until so many events could be handed out at once."""
         if len(self.slots) < slots:
@@ -277,12 +283,13 @@ class RuntimeApi:
         elif invocation.fault == "answered late":
             asyncio.get_running_loop().call_later(0.02, self._accept, connection, post)
         else:
-            self._accept(connection, post)
-            if invocation.fault == "closed after":
+            closes = invocation.fault == "closed after"
+            self._accept(connection, post, b"Connection: close\r\n" if closes and not self.on_demand else b"")
+            if closes:
                 connection.transport.close()
 
-    def _accept(self, connection: Connection, post: _Post) -> None:
-        connection.reply(b"202 Accepted")
+    def _accept(self, connection: Connection, post: _Post, headers: bytes = b"") -> None:
+        connection.reply(b"202 Accepted", headers=headers)
         self._answered(post, post.kind)
 
     def _reset(self, connection: Connection, post: _Post) -> None:

@@ -29,6 +29,7 @@ from .runtime_api import RIC, RUNTIME
 BATCH = 10_000
 GROWTH = 3.0  # MB, between the medians of the second and the last quarter: what counts as flat
 _DEADLINE = 0.15  # seconds that an invocation which overruns has
+_PATIENCE = 60.0  # seconds for an answer
 _LOST = (b"was never awaited", b"was destroyed but it is pending")  # what asyncio says of work that nobody waited for
 
 
@@ -136,8 +137,8 @@ class Soaked(NamedTuple):
     def faults(self) -> list[str]:
         """What is not as it should be."""
         found = [f"{what}: {times}" for what, times in self.wrong.items()]
-        if sum(self.answered.values()) != self.invocations:
-            found.append(f"{sum(self.answered.values()):,} answers to {self.invocations:,} invocations")
+        if (answers := sum(self.answered.values())) != self.invocations:
+            found.append(f"{answers:,} answers to {self.invocations:,} invocations")
         if self.growth > GROWTH:
             found.append(f"memory grew by {self.growth:.1f} MB")
         half = len(self.samples) // 2
@@ -159,7 +160,13 @@ async def soak(mode: Mode, invocations: int, seed: int, batch: int = BATCH) -> S
     async def one(name: str, fault: Fault) -> None:
         nonlocal late
         kind = KINDS[name]
-        answer = await api.invoke(kind.event, timeout=kind.timeout, fault=fault)
+        future = api.invoke(kind.event, timeout=kind.timeout, fault=fault)
+        try:
+            answer = await asyncio.wait_for(asyncio.shield(future), _PATIENCE)
+        except TimeoutError:
+            wrong[f"{name}, {fault or 'no fault'}: never answered"] += 1
+            api.give_up(future)
+            return
         late += answer.seconds > kind.timeout
         if not fault and not _right(name, answer):
             wrong[f"{name}: {answer.kind}{' with trailers' if answer.failed else ''}"] += 1
