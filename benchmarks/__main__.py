@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from . import cold_start, cpu, instructions, managed, streams
@@ -28,12 +29,17 @@ def main() -> None:
 
     begun, stolen, load = time.perf_counter(), _stolen(), os.getloadavg()[0]
     results = Results()
-    cpu.measure(results, starts=2 if quick else 12)
-    cold_start.measure(results, rounds=5 if quick else 40)
-    streams.measure(results, rounds=4 if quick else 15)
-    managed.measure(results, rounds=1 if quick else 3, blocks=3 if quick else 7)
+    measures: dict[str, Callable[[], None]] = {
+        "cpu": lambda: cpu.measure(results, starts=2 if quick else 12),
+        "cold start": lambda: cold_start.measure(results, rounds=5 if quick else 40),
+        "streams": lambda: streams.measure(results, rounds=4 if quick else 15),
+        "managed instances": lambda: managed.measure(results, rounds=1 if quick else 3, blocks=3 if quick else 7),
+    }
     if options.instructions:
-        instructions.measure(results)
+        measures["instructions"] = lambda: instructions.measure(results)
+    for name, measure in measures.items():
+        print(f"{time.perf_counter() - begun:4.0f} s: {name}", file=sys.stderr)
+        measure()
 
     took = time.perf_counter() - begun
     # Through JSON, as the page has it: the two cannot differ.

@@ -51,8 +51,8 @@ def measure(results: Results, rounds: int, blocks: int) -> None:
         ("memory (PSS), all of them at work", "MB", 2, {"most": 1 / 30}),
         (f"{AT_ONCE} invocations of 1 s, all answered", "s", 1, {}),
         ("a route with 5 ms of CPU, on one core", "a second", 3, {"least": 1.0}),
-        ("  CPU for each", "ms", 4, {}),
-        (f"  on all {os.cpu_count()} cores", "a second", 5, {}),
+        ("the CPU for each", "ms", 4, {}),
+        (f"the same on all {os.cpu_count()} cores", "a second", 5, {}),
     ):
         ours, theirs = ([turn[name][index] for turn in turns] for name in (RUNTIME_MODE, FORKED))
         results.rows.append(compare(_SECTION, f"{what}, {RUNTIME_MODE}", unit, ours, FORKED, theirs, **limits))

@@ -40,7 +40,8 @@ _METHOD = """\
 - *A bare socket* is a loop of blocking `sendall`: no framework; framing only where tokens are told apart. *An ASGI
   call, no transport* is the app called in a loop with a `send` that drops what it is given.
 - Managed Instances: both are given the same concurrency, all 64 at once; memory is the proportional set size of all
-  processes, while all are at work. awslambdaric runs the app by Mangum.
+  processes, while all are at work. awslambdaric runs the app by Mangum. One process with one event loop computes on one
+  core; 64 processes compute on all that there are: "on all cores" says what that is worth.
 """
 
 
@@ -55,7 +56,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     if document["quick"]:
         yield "**A quick run: too few rounds to go by.**\n"
     yield "## Targets\n"
-    yield from _table(row for row in rows if row.limit is not None)
+    yield from _table(row._replace(what=f"{row.section}: {row.what.strip()}") for row in rows if row.limit is not None)
     yield "\n## What we lose\n"
     yield from _losses(rows)
     sections = dict.fromkeys(row.section for row in rows)

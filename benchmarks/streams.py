@@ -120,9 +120,9 @@ def _tokens(results: Results, functions: dict[str, Function], rounds: int) -> No
                 curves[name].append(quantiles)
             each[name].append((reply.last - reply.first) / TOKENS * 1e6)
     for what, figures in (
-        ("10,000 tokens, time for each", each),
-        ("  between two, median", medians),
-        ("  between two, p99", slowest),
+        ("10,000 tokens at once, time for each", each),
+        ("between two of them, median", medians),
+        ("between two of them, p99", slowest),
     ):
         for ours in OURS:
             for peer in (NODE, BARE):
