@@ -15,10 +15,10 @@ from .results import Results, compare
 from .runtime_api import ENVIRONMENT, Function
 
 SECTION = "Cold start"
-_FAST = [name for name in ("uvloop", "orjson") if importlib.util.find_spec(name)]
+_FAST = "".join(f", {name}" for name in ("uvloop", "orjson") if importlib.util.find_spec(name))
 IMPORTS = {
     HANDLER_MODE: "import fastapi, awslambdaric.bootstrap; import adapter.asgi",
-    RUNTIME_MODE: f"import fastapi, awslambdaric.bootstrap; import {', '.join(['adapter.runtime', 'adapter.asgi', *_FAST])}",
+    RUNTIME_MODE: f"import fastapi, awslambdaric.bootstrap; import adapter.runtime, adapter.asgi{_FAST}",
     MANGUM: "import fastapi, awslambdaric.bootstrap; import mangum",
     "awslambdaric": "import fastapi; import awslambdaric.bootstrap",
 }
