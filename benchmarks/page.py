@@ -104,7 +104,7 @@ def _losses(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _imports(imports: dict[str, dict[str, float]]) -> Iterator[str]:
-    yield "\nImports on top of FastAPI and awslambdaric, and awslambdaric itself; `-X importtime`, ms of each module's own:\n"
+    yield "\nImports on top of FastAPI and awslambdaric, and awslambdaric itself: `-X importtime`, ms of each module.\n"
     yield "| | total | of which |"
     yield "|---|---|---|"
     for name, modules in imports.items():
