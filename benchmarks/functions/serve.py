@@ -11,5 +11,8 @@ with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as li
     listening.bind(("127.0.0.1", 0))
     listening.listen()
     print(listening.getsockname()[1], flush=True)
-    config = uvicorn.Config("app:app", loop=loop, http=http, log_level="warning", access_log=False)
+    # Between two turns of its own it may wait for long.
+    config = uvicorn.Config(
+        "app:app", loop=loop, http=http, log_level="warning", access_log=False, timeout_keep_alive=3600
+    )
     uvicorn.Server(config).run(sockets=[listening])
