@@ -20,8 +20,8 @@ turns', of CPU the starts'. CPU is user and system, all threads. Times count fro
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: two minutes in place of ten")
-    parser.add_argument("--instructions", action="store_true", help="count instructions as well, with valgrind")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: two or three minutes in place of ten")
+    parser.add_argument("--instructions", action="store_true", help="count instructions as well, with valgrind: five minutes more")
     parser.add_argument("--json", type=Path, help="where to keep the results, for python -m benchmarks.page")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that children are ended
@@ -30,10 +30,10 @@ def main() -> None:
     begun, stolen, load = time.perf_counter(), _stolen(), os.getloadavg()[0]
     results = Results()
     measures: dict[str, Callable[[], None]] = {
-        "cpu": lambda: cpu.measure(results, starts=2 if quick else 12),
-        "cold start": lambda: cold_start.measure(results, rounds=5 if quick else 40),
+        "cpu": lambda: cpu.measure(results, starts=2 if quick else 10),
+        "cold start": lambda: cold_start.measure(results, rounds=5 if quick else 30),
         "streams": lambda: streams.measure(results, rounds=4 if quick else 15),
-        "managed instances": lambda: managed.measure(results, rounds=1 if quick else 3, blocks=3 if quick else 7),
+        "managed instances": lambda: managed.measure(results, rounds=1 if quick else 2, blocks=3 if quick else 7),
     }
     if options.instructions:
         measures["instructions"] = lambda: instructions.measure(results)
