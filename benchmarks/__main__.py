@@ -21,7 +21,9 @@ turns', of CPU the starts'. CPU is user and system, all threads. Times count fro
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: two or three minutes in place of ten")
-    parser.add_argument("--instructions", action="store_true", help="count instructions as well, with valgrind: five minutes more")
+    parser.add_argument(
+        "--instructions", action="store_true", help="count instructions as well, with valgrind: five minutes more"
+    )
     parser.add_argument("--json", type=Path, help="where to keep the results, for python -m benchmarks.page")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that children are ended

@@ -25,7 +25,7 @@ NODE = "Node's streamifyResponse"
 DIRECT = "an ASGI call, no transport"
 BARE = "a bare socket"
 
-WITHOUT_FAST = {"PYTHONPATH": os.pathsep.join(filter(None, (f"{FUNCTIONS}/without_fast", os.getenv("PYTHONPATH"))))}
+WITHOUT_FAST = {"PYTHONPATH": os.pathsep.join(filter(None, (f"{FUNCTIONS}/nothing_extra", os.getenv("PYTHONPATH"))))}
 NODE_RIC = Path(__file__).parents[1] / ".cache/node/node_modules/aws-lambda-ric/index.mjs"
 
 

@@ -119,7 +119,7 @@ async def test_asking_again_without_an_answer_is_seen() -> None:
 
 def _soaked(megabytes: Sequence[float], descriptors: Sequence[int]) -> Soaked:
     samples = [Sample(n, n, *figures) for n, figures in enumerate(zip(megabytes, descriptors, strict=True), 1)]
-    return Soaked("a mode", len(samples), 1.0, {"response": len(samples)}, {}, 0, samples)
+    return Soaked("a mode", 1, len(samples), 1.0, {"response": len(samples)}, {}, 0, samples)
 
 
 @pytest.mark.parametrize(
