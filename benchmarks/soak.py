@@ -182,15 +182,15 @@ async def soak(mode: Mode, invocations: int, seed: int, batch: int = BATCH) -> S
             command = (*mode.command, "soaked.handler")
             samples: list[Sample] = []
             with Processes(command, api.address, mode.environment, Path(log.name)) as function:
-                await _within(60, api.ready(mode.at_once), function)
+                await _within(60, api.ready(mode.at_once), function, Path(log.name))
                 begun, done = time.perf_counter(), 0
                 while done < invocations:
                     times = min(batch, invocations - done)
                     names = chance.choices(list(KINDS), [kind.weight for kind in KINDS.values()], k=times)
                     faults = chance.choices(list(FAULTS), list(FAULTS.values()), k=times)
                     workers = asyncio.gather(*(worker(names, faults) for _ in range(mode.at_once)))
-                    await _within(600, workers, function)
-                    await _within(30, api.ready(mode.at_once), function)
+                    await _within(600, workers, function, Path(log.name))
+                    await _within(30, api.ready(mode.at_once), function, Path(log.name))
                     done += times
                     took = time.perf_counter() - begun
                     samples.append(Sample(done, took, function.rss(), function.descriptors()))
@@ -219,8 +219,8 @@ def _right(name: str, answer: Answer) -> bool:
     return answer.kind == "response" and answer.failed == kind.fails
 
 
-async def _within(seconds: float, work: Any, function: Processes) -> None:
-    """Until the work is done; the function must not end, nor take that long."""
+async def _within(seconds: float, work: Any, function: Processes, log: Path) -> None:
+    """Until the work is done; the function must not end, nor take that long: else what it said last is shown."""
     task = asyncio.ensure_future(work)
     until = time.perf_counter() + seconds
     while not task.done():
@@ -228,6 +228,7 @@ async def _within(seconds: float, work: Any, function: Processes) -> None:
         status = function.process.poll()
         if not task.done() and (status is not None or time.perf_counter() > until):
             task.cancel()
+            sys.stderr.write(log.read_text(errors="replace")[-4000:])
             raise SystemExit("the function hangs" if status is None else f"the function has ended with {status}")
     task.result()
 
