@@ -228,9 +228,13 @@ async def _within(seconds: float, work: Any, function: Processes, log: Path) -> 
         status = function.process.poll()
         if not task.done() and (status is not None or time.perf_counter() > until):
             task.cancel()
-            sys.stderr.write(log.read_text(errors="replace")[-4000:])
+            _show_end(log)
             raise SystemExit("the function hangs" if status is None else f"the function has ended with {status}")
     task.result()
+
+
+def _show_end(log: Path) -> None:
+    sys.stderr.write(log.read_text(errors="replace")[-4000:])
 
 
 def main() -> None:
