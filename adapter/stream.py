@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class ResponseStream:
         self._sink = sink
         self._response = Response(sink, bodiless=bodiless)
         self._request_id = request_id
+        self._context = contextvars.copy_context()
         self._content_type = "application/octet-stream"
         self.ended_at = 0.0
         """When it was over, as `time.monotonic`; 0 before."""
@@ -178,7 +180,9 @@ class ResponseStream:
         self._release()
         self._response.lose()
         self._end()
-        logger.error("The response to RequestId %s did not get through: %s", ascii(self._request_id), reason)
+        # It is heard of in the context of a connection, which is another invocation's.
+        message = "The response to RequestId %s did not get through: %s"
+        self._context.run(logger.error, message, ascii(self._request_id), reason)
 
     async def ended(self) -> None:
         """Until the response is over, in whichever way."""
