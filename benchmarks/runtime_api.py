@@ -4,6 +4,7 @@ What is measured is the function's process. This one has only to be quick enough
 looks for the sizes of chunks, and drops what is in them.
 """
 
+import itertools
 import json
 import os
 import re
@@ -13,14 +14,32 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
+from .events import JSON
+
+RIC = (sys.executable, "-m", "awslambdaric")
+RUNTIME = (sys.executable, "-m", "adapter")
 FUNCTIONS = Path(__file__).parent / "functions"
 # Hashes that are the same in each process; and bytecode kept, as in a deployment, whatever the shell says.
-ENVIRONMENT = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "",
+    "AWS_LAMBDA_FUNCTION_NAME": "f",
+    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "2048",
+    "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f",
+    "AWS_LAMBDA_LOG_STREAM_NAME": "2026/11/23/[$LATEST]0",
+}
+
+
+def cpu_time(pid: int) -> float:
+    """Seconds of processor time of a whole process, user and system, of threads that have ended as well."""
+    return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid(3) makes of a process id
 
 
 class Reply(NamedTuple):
@@ -29,7 +48,7 @@ class Reply(NamedTuple):
     first: float  # when the first byte of body was there: of the caller's body, without the prelude
     last: float
     size: int
-    longest_pause: float  # between two chunks
+    pauses: Sequence[float] = ()  # between each two chunks
 
 
 class Connection:
@@ -76,30 +95,45 @@ class Connection:
             self.skip(1)
             first = time.perf_counter()
             self.skip(int(length[1]) - 1)
-            return Reply(first - begun, time.perf_counter() - begun, int(length[1]), 0.0)
+            return Reply(first - begun, time.perf_counter() - begun, int(length[1]))
         for _ in range(2):  # the prelude, and what ends it
             self.skip(int(self.until(b"\r\n"), 16) + 2)
-        total, longest, first, before = 0, 0.0, 0.0, 0.0
+        total, arrivals = 0, []
         while size := int(self.until(b"\r\n"), 16):
-            now = time.perf_counter()
-            if total:
-                longest = max(longest, now - before)
-            else:
-                first = now
-            before = now
+            arrivals.append(time.perf_counter())
             total += size
             self.skip(size + 2)
         self.until(b"\r\n")
-        return Reply(first - begun, time.perf_counter() - begun, total, longest)
+        last = time.perf_counter()
+        pauses = [after - before for before, after in itertools.pairwise(arrivals)]
+        return Reply((arrivals or [last])[0] - begun, last - begun, total, pauses)
+
+
+class Client:
+    """One kept-alive connection to an HTTP server on this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = Connection(socket.create_connection(("127.0.0.1", port)))
+
+    def get(self, request: bytes) -> Reply:
+        """Send a request, and take its response whole; the times are since it was sent."""
+        begun = time.perf_counter()
+        self._connection.socket.sendall(request)
+        return self._connection.body(self._connection.until(b"\r\n\r\n"), begun)
+
+    def close(self) -> None:
+        self._connection.socket.close()
 
 
 class Function:
     """A function's process in benchmarks/functions, and the Runtime API that it asks.
 
-    ``handler`` runs under awslambdaric; ``command`` is for a peer that is not a handler.
+    ``command`` is the runtime that is asked for the handler: awslambdaric, if nothing else is said.
     """
 
-    def __init__(self, handler: str, command: Sequence[str] = (sys.executable, "-m", "awslambdaric")) -> None:
+    def __init__(
+        self, handler: str, command: Sequence[str] = RIC, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._connections: dict[int, Connection] = {}
         self._poll = select.poll()
@@ -112,13 +146,19 @@ class Function:
         self.process = subprocess.Popen(
             [*command, handler],
             cwd=FUNCTIONS,
-            env={**ENVIRONMENT, "AWS_LAMBDA_RUNTIME_API": address},
+            env={
+                **ENVIRONMENT,
+                **environment,
+                "AWS_LAMBDA_RUNTIME_API": address,
+                "LAMBDA_TASK_ROOT": str(FUNCTIONS),
+                "_HANDLER": handler,
+            },
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop(signal.SIGKILL)
         for connection in self._connections.values():
             connection.socket.close()
@@ -155,9 +195,14 @@ class Function:
             if reply is not None:
                 return reply
 
+    def serve(self, times: int) -> None:
+        """Invoke it with the JSON route, until it asks for the next event."""
+        for _ in range(times):
+            self.invoke(JSON)
+        self.ready()
+
     def cpu(self) -> float:
-        """Seconds of processor time of the whole process, user and system, of threads that have ended as well."""
-        return time.clock_gettime(~self.process.pid << 3 | 2)  # what clock_getcpuclockid(3) makes of a process id
+        return cpu_time(self.process.pid)
 
     def memory(self, which: str) -> float:
         """Megabytes of memory: ``VmRSS``, now, or ``VmHWM``, the most since `forget_peak`."""
@@ -187,7 +232,15 @@ class Function:
                 connection.socket.close()
                 continue
             if head.startswith(b"GET"):
-                self._asking = connection
+                if b"/extension/" not in head:  # an extension without events waits for ever
+                    self._asking = connection
+                continue
+            if b"/extension/register" in head:
+                connection.skip(int(head.lower().partition(b"content-length:")[2].split()[0]))
+                connection.socket.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Extension-Identifier: 9a6a2a0e\r\n"
+                    b"Content-Length: 2\r\n\r\n{}"
+                )
                 continue
             reply = connection.body(head, self._begun)
             connection.socket.sendall(

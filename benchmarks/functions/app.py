@@ -1,6 +1,7 @@
 """The same app for every adapter."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -32,3 +33,17 @@ async def pieces(count: int, size: int, pause: float) -> AsyncIterator[bytes]:
 @app.get("/pieces/{count}")
 async def stream(count: int, size: int, pause: float = 0) -> StreamingResponse:
     return StreamingResponse(pieces(count, size, pause), media_type="application/octet-stream")
+
+
+@app.get("/sleep")
+async def sleep(seconds: float) -> dict[str, float]:
+    await asyncio.sleep(seconds)
+    return {"slept": seconds}
+
+
+@app.get("/burn")
+async def burn(milliseconds: float) -> dict[str, float]:
+    until = time.thread_time() + milliseconds / 1e3
+    while time.thread_time() < until:
+        pass
+    return {"burned": milliseconds}

@@ -24,9 +24,16 @@ with socket.create_connection((host, int(number))) as sock:
     while True:
         event = json.loads(request(sock, b"GET /next HTTP/1.1\r\n\r\n"))
         count = int(event["rawPath"].rpartition("/")[2])
-        size = int(parse_qs(event["rawQueryString"])["size"][0])
+        query = parse_qs(event["rawQueryString"])
+        size = int(query["size"][0])
         piece = b"x" * size
-        sock.sendall(b"POST /response HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (count * size))
+        if "chunked" in query:  # with the framing of a streamed response: each piece can be told from the next
+            piece = b"%x\r\n%s\r\n" % (size, piece)
+            sock.sendall(
+                b"POST /response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n8\r\n%s\r\n" % bytes(8)
+            )
+        else:
+            sock.sendall(b"POST /response HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (count * size))
         for _ in range(count):
             sock.sendall(piece)
-        request(sock, b"")
+        request(sock, b"0\r\n\r\n" if "chunked" in query else b"")

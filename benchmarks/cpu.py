@@ -1,0 +1,67 @@
+"""Processor time of an invocation, user and system, of all that serve the same JSON route."""
+
+from __future__ import annotations
+
+import statistics
+
+from .peers import (
+    DIRECT,
+    HANDLER_MODE,
+    MANGUM,
+    MANGUM_WITHOUT,
+    NODE,
+    RIC,
+    RUNTIME_MODE,
+    RUNTIME_PLAIN,
+    Peer,
+    cpu_peers,
+    running,
+    uvicorn,
+    why_no_node,
+)
+from .results import Results, compare
+
+SECTION = "CPU per invocation, JSON route"
+
+
+def measure(results: Results, starts: int, rounds: int = 10, block: int = 100) -> None:
+    """Blocks of invocations in turn, several times with fresh processes.
+
+    A process keeps the luck that it had with its memory's layout, and the machine is not this one's alone.
+    """
+    peers = cpu_peers()
+    costs: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(starts):
+        with running(peers) as processes:
+            for name, process in processes.items():
+                process.serve(2000 if name == NODE else 300)  # Node compiles what it finds to be hot
+            turns = [[_cost(process, block) for process in processes.values()] for _ in range(rounds)]
+        for name, figures in zip(processes, zip(*turns, strict=True), strict=True):
+            costs[name].append(statistics.median(figures))
+
+    def row(ours: str, beside: str, most: float | None = None) -> None:
+        if ours in costs and beside in costs:
+            results.rows.append(compare(SECTION, ours, "us", costs[ours], beside, costs[beside], most=most))
+
+    row(HANDLER_MODE, MANGUM, most=0.75)
+    row(RUNTIME_MODE, MANGUM, most=0.45)
+    row(RUNTIME_PLAIN, MANGUM, most=0.45)
+    row(HANDLER_MODE, MANGUM_WITHOUT)
+    row(RUNTIME_MODE, MANGUM_WITHOUT)
+    row(HANDLER_MODE, RIC)
+    for ours, fast in ((RUNTIME_MODE, True), (RUNTIME_PLAIN, False), (HANDLER_MODE, True)):
+        row(ours, uvicorn(fast)[0])
+    row(RUNTIME_MODE, NODE)
+    row(HANDLER_MODE, NODE)
+    row(RUNTIME_MODE, DIRECT)
+    row(RUNTIME_PLAIN, DIRECT)
+    row(HANDLER_MODE, DIRECT)
+    results.series["cpu"] = {name: [statistics.median(c), min(c), max(c)] for name, c in costs.items()}
+    if reason := why_no_node():
+        results.notes.append(reason)
+
+
+def _cost(process: Peer, block: int) -> float:
+    before = process.cpu()
+    process.serve(block)
+    return (process.cpu() - before) / block * 1e6
