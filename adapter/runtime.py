@@ -113,11 +113,10 @@ class Runtime:
         return status
 
     def stop(self, status: int) -> None:
-        """Ask for no more events, and end."""
-        if self.ending is None:
-            self.ending = status
-            self._over.set()
-            exit_in(EXIT, status)
+        """Ask for no more events, and end. Once more changes nothing."""
+        self.ending = status if self.ending is None else self.ending
+        self._over.set()
+        exit_in(EXIT, self.ending)
 
     def begin(self, worker: Worker, event: Reply) -> None:
         """An event has come. Its handler runs in a task; nothing else does, for an invocation that goes well."""

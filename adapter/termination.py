@@ -91,8 +91,7 @@ class Termination:
         return event
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        if self._ends_at is not None:
-            return
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
         self._ends_at = ends_at = time.monotonic() + LEAVE
         exit_in(EXIT, 0)
         waiting = self._waiting

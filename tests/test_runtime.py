@@ -129,6 +129,12 @@ class TestErrors:
             assert value["stackTrace"][0].startswith(f'  File "{FUNCTIONS / "kinds.py"}"')
             assert cause["paths"] == [str(FUNCTIONS / "kinds.py")]
 
+    async def test_it_passes_what_is_around_a_handler_of_ours(self) -> None:
+        async with function("kinds.failing_and_watched", client="adapter") as running:
+            invoked = await running.api.run({})
+        assert invoked.events == ["before", "after", "error", "next"]
+        assert json.loads(invoked.error or b"")["errorMessage"] == "no tea"
+
     async def test_it_looks_as_under_awslambdaric(self) -> None:
         seen = []
         for client in ("awslambdaric", "adapter"):

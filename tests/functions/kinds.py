@@ -109,4 +109,10 @@ def watched(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return around
 
 
+@streamify
+async def failing(event: Any, response_stream: Any, context: Any) -> Any:
+    raise ValueError("no tea")
+
+
+failing_and_watched = watched(failing)
 streamed_and_watched = watched(watched(streamed))
