@@ -241,6 +241,10 @@ async def _cancel(futures: Iterable[asyncio.Future[Any]], until: float) -> set[a
         # Half of the time, while there are others: they must have some, too.
         await asyncio.wait(batch, timeout=seconds / 2 if left else seconds)
         left = {future for future in left if not future.done()}
+    for future in left:
+        future.cancel()  # there was no time for all of them: they are told, at least
+    if left:
+        await asyncio.sleep(0)
     return {future for future in pending if not future.done()}
 
 

@@ -202,7 +202,8 @@ class Runtime:
 
     async def _post(self, invocation: Invocation, say: Callable[[Post], None]) -> None:
         post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
-        post.lost = functools.partial(_lost, invocation)
+        # It is heard of in the context of a connection, which is another invocation's.
+        post.lost = functools.partial(contextvars.copy_context().run, _lost, invocation)
         say(post)
         await post.settle()
 

@@ -652,3 +652,15 @@ class TestManagedInstances:
             assert lines.pop(invoked.request_id) == [f"{what} {number}" for what in ("begin", "thread", "background")]
         assert not lines
         assert not [entry for entry in api.log if entry.startswith(("refused", "broken"))]
+
+
+@pytest.mark.parametrize("handler", ["background.handler", "kinds.plain"])
+async def test_a_loss_is_logged_with_its_own_invocations_id(handler: str) -> None:
+    """Though it is heard of on a connection that another invocation has opened."""
+    async with function(handler, client="adapter", env={"AWS_LAMBDA_LOG_FORMAT": "JSON"}) as running:
+        await running.api.run(function_url("/async"))
+        running.api.refuse_with = 413
+        lost = await running.api.run(function_url("/async"))
+    (line,) = [json.loads(line) for line in running.output.splitlines() if "did not get through" in line]
+    assert lost.request_id in line["message"]
+    assert line["requestId"] == lost.request_id
