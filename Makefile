@@ -26,7 +26,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest -n 3 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 # Two minutes: make bench BENCH=--quick. Node's own runtime is among the peers where Node is installed.
 bench: .venv/ready bench-node

@@ -202,8 +202,10 @@ class Runtime:
 
     async def _post(self, invocation: Invocation, say: Callable[[Post], None]) -> None:
         post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
-        # It is heard of in the context of a connection, which is another invocation's.
-        post.lost = functools.partial(contextvars.copy_context().run, _lost, invocation)
+        context = (
+            contextvars.copy_context()
+        )  # a loss is heard of in that of a connection, which is another invocation's
+        post.lost = lambda reason: context.run(_lost, invocation, reason)
         say(post)
         await post.settle()
 
