@@ -41,6 +41,9 @@ async def finish(work: Work) -> None:
     responded = work.stream.ended_at if work.stream is not None and work.stream.ended_at else time.monotonic()
     if work.state == "under way":
         await _drain(work)
+    for task in work.failed:
+        if task._log_traceback:  # still: the application does not ask any more
+            task_failed(task)
     for failure in work.failures if work.rules.on_background_error is not None else ():
         await _call(work, "on_background_error hook", work.rules.on_background_error, failure)
     _record(work, responded)
@@ -87,10 +90,10 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
     work.error = None if work.invocation.answered else error
 
 
-def task_failed(task: Born, exception: BaseException) -> None:
+def task_failed(task: Born) -> None:
     """A task has failed, and nobody has asked how it ended: log it, in its own context."""
-    work = task.work
-    if _is_known(work, exception):
+    work, exception = task.work, task.exception()
+    if exception is None or _is_known(work, exception):
         return
     name, seconds = _name(task), time.monotonic() - task.begun
     work.fail(name, exception, seconds)
@@ -175,7 +178,7 @@ def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
     if exception is None:
         return
     if isinstance(future, Born):
-        task_failed(future, exception)
+        task_failed(future)
     elif not _is_known(work, exception):
         name = name or _name(future)
         work.fail(name, exception, time.monotonic() - work.begun)

@@ -164,6 +164,7 @@ class Work:
         "context",
         "drained",
         "error",
+        "failed",
         "failures",
         "futures",
         "invocation",
@@ -190,6 +191,7 @@ class Work:
         self.tasks: set[Born] = set()
         self.futures: dict[asyncio.Future[Any] | concurrent.futures.Future[Any], str] = {}
         self.runs: list[Run] = []
+        self.failed: list[Born] = []
         self.failures: list[BackgroundFailure] = []
         self.drained = 0
         self.cancelled = 0
@@ -221,7 +223,9 @@ class Work:
     @property
     def has_more(self) -> bool:
         """Whether there is something to do after the handler; else `adapter.background` need not be imported."""
-        return bool(self.tasks or self.futures or self.runs or self.failures or self.rules.after_response)
+        return bool(
+            self.tasks or self.failed or self.futures or self.runs or self.failures or self.rules.after_response
+        )
 
     async def finish(self) -> None:
         """What comes after the handler: what it has left, failures, the cost record, hooks."""
@@ -232,6 +236,7 @@ class Work:
     def end(self) -> None:
         """The invocation goes back to the runtime client."""
         self.state = "over"
+        self.failed.clear()
         self.invocation.work = self._outer
         if self._watch is not None:
             self._watch.discard(self)
@@ -269,8 +274,10 @@ class Work:
                 return name_of(run.function), run.seconds
         return "", time.monotonic() - self.begun
 
-    def done(self, task: asyncio.Task[Any]) -> None:
+    def done(self, task: Born) -> None:
         self.tasks.discard(task)
+        if task._log_traceback and self.state != "over":  # it has failed, and nobody has asked for its exception so far
+            self.failed.append(task)
 
     async def _conduct(self, handler: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -336,11 +343,11 @@ def _origin(frame: FrameType | None) -> tuple[tuple[str, int], object]:
 
 def unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The loop's exception handler: asyncio reports tasks whose exceptions nobody has asked for, when they go."""
-    task, exception = context.get("future"), context.get("exception")
-    if isinstance(task, Born) and exception is not None:
+    task = context.get("future")
+    if isinstance(task, Born) and task.done():
         from .background import task_failed
 
-        task_failed(task, exception)
+        task_failed(task)
     else:
         loop.default_exception_handler(context)
 

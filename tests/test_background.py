@@ -50,6 +50,18 @@ async def test_a_kind_of_which_none_is_left_is_waited_for_again() -> None:
     assert len(lines(running, "is still running")) == 1
 
 
+async def test_a_task_that_fails_after_its_invocation_has_ended_is_logged_as_its() -> None:
+    async with function("aftermath.handler") as running:
+        begun = await running.api.run(function_url("/held/failing"))
+        assert begun.events == [*RESPONSE, "next"]
+        assert (await running.api.run(function_url("/let-go"))).events == [*RESPONSE, "next"]
+    assert len(lines(running, "is still running")) == 1
+    assert (
+        len(lines(running, rf"Background task held_and_failing \(.*\) failed in RequestId '{begun.request_id}'")) == 1
+    )
+    assert len(lines(running, "^LookupError: too late")) == 1
+
+
 async def test_an_endless_task_costs_one_drain_and_one_warning() -> None:
     async with function("aftermath.handler") as running:
         seconds = []

@@ -290,7 +290,11 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pair]]
                 # The function URL has its own X-Forwarded headers; uvicorn would believe those of the client.
                 quiet = ["--no-proxy-headers", "--no-access-log"]
                 servers[name] = (
-                    start(stack, ["uvicorn", *place, *quiet, f"{module}:app"], tmp_path_factory.mktemp("uvicorn")),
+                    start(
+                        stack,
+                        ["uvicorn", "--http", "h11", *place, *quiet, f"{module}:app"],
+                        tmp_path_factory.mktemp("uvicorn"),
+                    ),
                     start(stack, ["adapter.local", *place, f"{module}.handler"], tmp_path_factory.mktemp("url")),
                 )
             yield {name: Pair(uvicorn.port(), url.port()) for name, (uvicorn, url) in servers.items()}

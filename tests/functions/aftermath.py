@@ -96,6 +96,25 @@ async def held() -> None:
     record("held")
 
 
+async def held_and_failing() -> None:
+    await released.wait()
+    raise LookupError("too late")
+
+
+@app.get("/held/failing")
+async def starts_held_and_failing() -> str:
+    kept.add(asyncio.create_task(held_and_failing()))
+    return "begun"
+
+
+@app.get("/let-go")
+async def let_go() -> str:
+    released.set()
+    await asyncio.sleep(0.01)
+    kept.clear()
+    return "let go"
+
+
 @app.get("/held")
 async def starts_held() -> str:
     kept.add(asyncio.create_task(held()))
