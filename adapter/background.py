@@ -92,22 +92,21 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
 
 def task_failed(task: Born) -> None:
     """A task has failed, and nobody has asked how it ended: log it, in its own context."""
-    work, exception = task.work, task.exception()
-    if exception is None or _is_known(work, exception):
+    file, line = task.place
+    seconds = time.monotonic() - task.begun
+    context = task.born_context.copy()  # tracers go by the context to see an exception once
+    context.run(_failed, task.work, task.exception(), f"{_name(task)} ({file}:{line})", _name(task), seconds)
+
+
+def _failed(work: Work, exception: BaseException | None, what: str, name: str, seconds: float) -> None:
+    """Keep, and log, a failure; once, though one exception can come out of several tasks."""
+    is_known = exception is work.logged or any(failure.exception is exception for failure in work.failures)
+    if exception is None or is_known:
         return
-    name, seconds = _name(task), time.monotonic() - task.begun
     work.fail(name, exception, seconds)
-    if work.rules.raise_background_errors and work.state != "over":
-        return
-    log_in = task.born_context.copy()  # tracers go by the context to see an exception once
-    log_in.run(
-        log_exception,
-        exception,
-        "Background task %s (%s:%d) failed in RequestId %s",
-        name,
-        *task.place,
-        ascii(work.invocation.request_id),
-    )
+    if work.state == "over" or not work.rules.raise_background_errors:
+        request_id = ascii(work.invocation.request_id)
+        log_exception(exception, "Background task %s failed in RequestId %s", what, request_id)
 
 
 async def _drain(work: Work) -> None:
@@ -122,7 +121,7 @@ async def _drain(work: Work) -> None:
             return
         until = min(work.limit, cap) if tasks else work.limit
         done, left = await asyncio.wait(waiting, timeout=None if until == INFINITE else max(0.0, until - now))
-        for future in done:
+        for future in sorted(done, key=_begun):
             work.drained += 1
             _ended(work, future, asked.get(future))
         if time.monotonic() >= work.limit:
@@ -173,18 +172,11 @@ def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
     work.futures.pop(future, None)
     if future.cancelled():
         work.cancelled += 1
-        return
-    exception = future.exception()
-    if exception is None:
-        return
-    if isinstance(future, Born):
+    elif isinstance(future, Born):
         task_failed(future)
-    elif not _is_known(work, exception):
+    else:
         name = name or _name(future)
-        work.fail(name, exception, time.monotonic() - work.begun)
-        if not work.rules.raise_background_errors:
-            request_id = ascii(work.invocation.request_id)
-            log_exception(exception, "Background task %s failed in RequestId %s", name, request_id)
+        _failed(work, future.exception(), name, name, time.monotonic() - work.begun)
 
 
 def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
@@ -246,8 +238,7 @@ async def _cancel(futures: Iterable[asyncio.Future[Any]], until: float) -> set[a
         left = {future for future in left if not future.done()}
     for future in left:
         future.cancel()  # there was no time for all of them: they are told, at least
-    if left:
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
     return {future for future in pending if not future.done()}
 
 
@@ -288,11 +279,6 @@ def _error(work: Work) -> DeadlineExceeded:
     return DeadlineExceeded(
         f"not done after {time.monotonic() - work.begun:.1f} s, {work.margin:.1f} s before the function's time is up"
     )
-
-
-def _is_known(work: Work, exception: BaseException) -> bool:
-    """Whether it has been logged, or kept, already: one exception can come out of several tasks."""
-    return any(failure.exception is exception for failure in work.failures) or work.logged is exception
 
 
 def _inner(coroutine: Any) -> Any:

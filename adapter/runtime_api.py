@@ -179,8 +179,7 @@ class Post:
             self._release(self._api.keep)  # nothing was said on it
 
     def abandon(self, reason: str) -> None:
-        if not self._settled.is_set():
-            self._fail(reason)
+        self._fail(reason)
 
     def flush(self) -> None:
         if self._unsent and self._connection is not None:

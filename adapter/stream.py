@@ -187,8 +187,7 @@ class ResponseStream:
     async def ended(self) -> None:
         """Until the response is over, in whichever way."""
         if not self.ended_at:
-            if self._ended is None:
-                self._ended = asyncio.Event()
+            self._ended = self._ended or asyncio.Event()
             await self._ended.wait()
 
     def _end(self) -> None:

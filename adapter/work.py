@@ -365,9 +365,7 @@ def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any]) -> None:
     invocation = current_invocation()
     under_way = invocation.work if invocation is not None else None
     if under_way is None or under_way.state == "over":
-        if inspect.iscoroutine(work):
-            work.close()
-        raise AppError("wait_until is for the code of an invocation: there is none, or it is over")
+        raise _refused(work, "wait_until is for the code of an invocation: there is none, or it is over")
     future: asyncio.Future[Any] | concurrent.futures.Future[Any]
     if not inspect.isawaitable(work):
         if not (hasattr(work, "add_done_callback") and hasattr(work, "result")):
@@ -378,13 +376,18 @@ def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any]) -> None:
             asyncio.get_running_loop()
         except RuntimeError:
             if under_way.main is None:
-                if inspect.iscoroutine(work):
-                    work.close()
-                raise AppError("wait_until of an awaitable needs the event loop, which is not running here") from None
+                message = "wait_until of an awaitable needs the event loop, which is not running here"
+                raise _refused(work, message) from None
             future = asyncio.run_coroutine_threadsafe(_wait(work), under_way.main.get_loop())
         else:
             future = asyncio.ensure_future(work)
     under_way.futures[future] = name_of(work)
+
+
+def _refused(work: object, message: str) -> AppError:
+    if inspect.iscoroutine(work):
+        work.close()
+    return AppError(message)
 
 
 async def _wait(awaitable: Awaitable[Any]) -> Any:

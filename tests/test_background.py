@@ -9,7 +9,21 @@ from typing import Any
 
 import pytest
 
-from adapter import AppError, ConfigurationError, Executor, StreamingAdapter, remaining_time, streamify, wait_until
+from adapter import (
+    AppError,
+    BackgroundFailure,
+    ConfigurationError,
+    DeadlineExceeded,
+    Executor,
+    StreamingAdapter,
+    remaining_time,
+    streamify,
+    wait_until,
+)
+from adapter.background import _cancel
+from adapter.environment import Environment
+from adapter.invocation import Invocation, enter, leave
+from adapter.work import Rules, Work
 
 from .events import function_url
 from .runtime_api import Function, Invoked, function
@@ -60,6 +74,27 @@ async def test_a_task_that_fails_after_its_invocation_has_ended_is_logged_as_its
         len(lines(running, rf"Background task held_and_failing \(.*\) failed in RequestId '{begun.request_id}'")) == 1
     )
     assert len(lines(running, "^LookupError: too late")) == 1
+
+
+async def test_a_task_that_the_application_cancels_is_no_failure() -> None:
+    async with function("aftermath.noting") as running:
+        assert (await running.api.run(function_url("/cancel"))).events == [*RESPONSE, "next"]
+    assert lines(running, "Background work of")[0].endswith("2 tasks run, 0 failed, 1 cancelled")
+    assert not lines(running, "ERROR")
+
+
+async def test_one_exception_of_two_tasks_is_one_failure() -> None:
+    async with function("aftermath.noting") as running:
+        invoked = await running.api.run(function_url("/twice"))
+        assert invoked.events == [*RESPONSE, "failing:LookupError:True:36", "next"]
+    assert len(lines(running, "^LookupError: ")) == 1
+
+
+async def test_an_application_that_fails_when_its_background_tasks_are_done() -> None:
+    async with function("aftermath.failing_at_last") as running:
+        invoked = await running.api.run(function_url("/slow/short"))
+        assert invoked.events == [*RESPONSE, "short", "of%20the%20application:RuntimeError:True:36", "next"]
+    assert len(lines(running, "The application failed in RequestId .* already had the whole response, status 200")) == 1
 
 
 async def test_an_endless_task_costs_one_drain_and_one_warning() -> None:
@@ -201,6 +236,32 @@ async def test_of_streamify() -> None:
     assert len(lines(running, "ValueError: after the end")) == 1
 
 
+@pytest.mark.parametrize("handler", ["events", "decorated"])
+async def test_of_event_handlers_under_the_asyncio_runtime(handler: str) -> None:
+    async with function(f"aftermath.{handler}", client="adapter") as running:
+        submitted = await running.api.run({"do": "executor"})
+        assert (submitted.events, submitted.result) == (["executor", "async-hook", "response", "next"], b'"submitted"')
+        failed = await running.api.run({"do": "fail"})
+        assert b"nothing there" in (failed.error or b"") and failed.events == ["async-hook", "error", "next"]
+        assert (await running.api.run(function_url("/pid"))).prelude["statusCode"] == 200
+
+
+async def test_of_async_event_handlers_under_the_asyncio_runtime() -> None:
+    async with function("aftermath.events_async", client="adapter") as running:
+        assert (await running.api.run({"do": "task"})).events == ["later", "response", "next"]
+        running.api.timeout = 1
+        invoked = await running.api.run({"do": "long"})
+        assert invoked.events == ["long", "cleaned", "cleaned-up", "error", "next"]
+
+
+async def test_an_adapter_that_is_built_with_the_first_event() -> None:
+    for client in ("awslambdaric", "adapter"):
+        async with function("aftermath.lazy", client=client) as running:
+            for _ in range(2):
+                assert (await running.api.run(function_url("/tasks"))).prelude["statusCode"] == 200
+        assert not running.api.log.count("refused")
+
+
 async def test_of_event_handlers() -> None:
     async with function("aftermath.events") as running:
         submitted = await running.api.run({"do": "executor"})
@@ -298,6 +359,67 @@ async def test_who_does_not_end_is_left_behind() -> None:
     assert len(lines(running, "Background task aftermath.stubborn was cancelled, and has not ended in the time")) == 1
 
 
+async def test_what_is_late_can_be_raised() -> None:
+    running, invoked = await late("raising", function_url("/slow/background"))
+    assert invoked.events == [*RESPONSE, *CLEANED, "next"]
+    assert len(lines(running, r"^\[ERROR\] DeadlineExceeded: not done after")) == 1
+    assert not lines(running, "was cancelled")
+
+
+async def test_a_task_that_ends_when_it_is_cancelled_is_done() -> None:
+    running, invoked = await late("noting", function_url("/slow/quits"))
+    assert invoked.events == [*RESPONSE, "quits", "next"]
+    assert not lines(running, r"^\[ERROR\]")
+
+
+async def test_each_of_several_works_has_its_own_limit() -> None:
+    loop = asyncio.get_running_loop()
+    environment = Environment(loop=loop)
+    ended: list[str] = []
+
+    async def work(name: str) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.append(name)
+            await asyncio.sleep(0.05)
+
+    def begun(name: str, seconds: float) -> tuple[Work, asyncio.Task[Any]]:
+        invocation = Invocation(name, deadline_ms=int((time.time() + seconds) * 1000))
+        token = enter(invocation)
+        under_way = Work(invocation, Rules())
+        task = asyncio.Task(environment.conduct(under_way, work(name)), loop=loop)  # none of its own tasks
+        leave(token)
+        return under_way, task
+
+    (_, second), (_, first), (third, cut) = begun("second", 0.8), begun("first", 0.4), begun("third", 30)
+    with pytest.raises(DeadlineExceeded):
+        await first
+    assert ended == ["first"]
+    third.shorten(0.1)
+    with pytest.raises(DeadlineExceeded):
+        await cut
+    third.shorten(0.1)  # which is over, and stays so
+    while not second.done() and not ended.count("second"):
+        await asyncio.sleep(0.001)
+    second.cancel()  # while it is being ended
+    await asyncio.wait([second])
+    assert ended == ["first", "third", "second"]
+    loop.set_task_factory(None)
+    loop.set_exception_handler(None)
+
+
+async def test_who_is_out_of_time_is_cancelled_at_least_once() -> None:
+    task = asyncio.create_task(asyncio.sleep(30))
+    await asyncio.sleep(0)
+    assert not await _cancel([task], time.monotonic() - 1)
+    assert task.cancelled()
+
+
+def test_a_failure_says_what_it_is() -> None:
+    assert repr(BackgroundFailure("a.b", ValueError("c"), "d", 1)) == "<BackgroundFailure of a.b: ValueError('c')>"
+
+
 @pytest.mark.parametrize("handler", ["handler", "buffered"])
 @pytest.mark.parametrize("middleware", ["", "1"])
 async def test_a_response_that_has_not_begun_is_a_504(handler: str, middleware: str) -> None:
@@ -362,15 +484,17 @@ async def test_streamify_that_is_late() -> None:
     assert invoked.events == ["open", "chunk", "close", "thread", "next"]
 
 
-async def test_the_202_that_does_not_come() -> None:
-    async with function("aftermath.handler") as running:
+@pytest.mark.parametrize("handler", ["handler", "buffered"])
+async def test_the_202_that_does_not_come(handler: str) -> None:
+    async with function(f"aftermath.{handler}") as running:
         running.api.timeout = 1
         running.api.gate.clear()
         invoked = await running.api.run(function_url("/pid"))
         running.api.gate.set()
         running.api.timeout = 30
-        assert invoked.events[:4] == RESPONSE
-        assert (await running.api.run(function_url("/pid"))).prelude["statusCode"] == 200
+        assert invoked.events[0] in ("open", "response")
+        assert (await running.api.run(function_url("/pid"))).answered
+    assert len(lines(running, "did not get through: it was not taken before the deadline")) == 1
 
 
 async def test_remaining_time() -> None:

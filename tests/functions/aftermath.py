@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextvars
 import logging
 import os
 import threading
@@ -83,7 +84,8 @@ async def tasks() -> str:
 
 @app.get("/endless")
 async def starts_endless() -> str:
-    kept.add(asyncio.create_task(endless()))
+    for _ in range(2):
+        kept.add(asyncio.create_task(endless()))
     return "begun"
 
 
@@ -174,6 +176,31 @@ async def asked_to_wait() -> str:
     return "begun"
 
 
+async def ended_by(task: asyncio.Task[None]) -> None:
+    await asyncio.sleep(0.01)
+    task.cancel()
+
+
+@app.get("/cancel")
+async def cancels() -> str:
+    task = asyncio.create_task(endless())
+    kept.add(asyncio.create_task(ended_by(task), context=contextvars.copy_context()))
+    kept.add(task)
+    return "begun"
+
+
+async def waits_for(task: asyncio.Task[None]) -> None:
+    await task
+
+
+@app.get("/twice")
+async def fails_twice() -> str:
+    task = asyncio.create_task(failing())
+    wait_until(task)
+    wait_until(waits_for(task))
+    return "begun"
+
+
 @app.get("/fail")
 async def fails() -> str:
     kept.add(asyncio.create_task(failing()))
@@ -240,18 +267,29 @@ async def stubborn() -> None:
             record("declined")
 
 
+async def quits() -> None:
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        record("quits")
+
+
 @app.get("/slow/{what}")
 async def slow(what: str, background: BackgroundTasks) -> Any:
     match what:
         case "background":
             background.add_task(long)
             background.add_task(later, "after-it")
+        case "short":
+            background.add_task(record, "short")
         case "thread":
             background.add_task(long_in_thread)
         case "stubborn":
             background.add_task(stubborn)
         case "task":
             kept.add(asyncio.create_task(long()))
+        case "quits":
+            kept.add(asyncio.create_task(quits()))
         case "until":
             wait_until(long())
             executor.submit(long_in_thread)
@@ -301,7 +339,8 @@ def broken() -> None:
 
 
 def note(failure: BackgroundFailure) -> None:
-    record(f"{failure.name}:{type(failure.exception).__name__}:{failure.seconds < 20}:{len(failure.request_id)}")
+    name = failure.name.replace(" ", "%20")
+    record(f"{name}:{type(failure.exception).__name__}:{failure.seconds < 20}:{len(failure.request_id)}")
 
 
 async def anote(failure: BackgroundFailure) -> None:
@@ -323,6 +362,15 @@ noting_async = StreamingAdapter(app, on_background_error=anote)
 raising = StreamingAdapter(app, raise_background_errors=True)
 sse = StreamingAdapter(app, sse_deadline_event=True)
 buffered = StreamingAdapter(app, stream=())
+
+
+async def failing_app(scope: Any, receive: Any, send: Any) -> None:
+    await app(scope, receive, send)
+    if scope["type"] == "http":
+        raise RuntimeError("after all")
+
+
+failing_at_last = StreamingAdapter(failing_app, on_background_error=note)
 
 
 @streamify(drain_timeout=0.3, on_background_error=note, after_response=on_the_loop)
@@ -379,3 +427,17 @@ async def on_event_async(event: Any, context: Any) -> Any:
 
 events = StreamingAdapter(app, event_handler=on_event, after_response=on_the_loop)
 events_async = StreamingAdapter(app, event_handler=on_event_async)
+
+
+def decorated(event: Any, context: Any) -> Any:
+    return events(event, context)
+
+
+made: list[StreamingAdapter] = []
+
+
+def lazy(event: Any, context: Any) -> Any:
+    """Builds its adapter with its first event."""
+    if not made:
+        made.append(StreamingAdapter(app))
+    return made[0](event, context)
