@@ -54,6 +54,10 @@ class TestHandlers:
                 assert result.get("thread", True) == (handler != "of_a_decorator" or result["thread"])
                 assert invoked.head[b"content-type"] == b"application/json"
 
+    async def test_garbage_is_collected_but_not_looked_for_in_what_was_imported(self) -> None:
+        async with function("kinds.collected", client="adapter") as running:
+            assert (await running.api.run({})).result == b"[true, true]"
+
     async def test_a_trace_id_is_not_kept(self) -> None:
         async with function("kinds.plain", client="adapter") as running:
             first = await running.api.run({})

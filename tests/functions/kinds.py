@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import functools
+import gc
 import os
 import sys
 import threading
@@ -116,3 +117,7 @@ async def failing(event: Any, response_stream: Any, context: Any) -> Any:
 
 failing_and_watched = watched(failing)
 streamed_and_watched = watched(watched(streamed))
+
+
+def collected(event: Any, context: Any) -> list[bool]:
+    return [gc.isenabled(), gc.get_freeze_count() > 0]
