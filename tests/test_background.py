@@ -283,15 +283,15 @@ async def test_the_docs(tmp_path: Path) -> None:
         "main.handler", env=snippet("adapter import Executor, StreamingAdapter, remaining_time", tmp_path)
     ) as running:
         assert (await running.api.run(function_url())).body == b'"hello"'
-    assert sorted(running.output.splitlines()) == ["in a thread", "seen: 29 seconds are left"]
+    thread, seen = sorted(running.output.splitlines())
+    assert thread == "in a thread"
+    assert re.fullmatch(r"seen: 2\d seconds are left", seen)
     async with function("main.handler", env=snippet("adapter import BackgroundFailure", tmp_path)) as running:
         invoked = await running.api.run(function_url())
         assert invoked.body == b'"hello"'
     failed, last = running.output.splitlines()[-2:]
-    assert (
-        failed.removeprefix("ValueError: no such report")
-        == f"main.work of {invoked.request_id} failed after 0.0 s: ValueError('no such report')"
-    )
+    said = rf"main\.work of {invoked.request_id} failed after \d\.\d s: ValueError\('no such report'\)"
+    assert re.fullmatch(f"(ValueError: no such report)?{said}", failed)
     assert last == "last of all"
 
 
@@ -326,7 +326,7 @@ async def test_a_background_task_that_is_late_is_cancelled(middleware: str) -> N
     assert invoked.events == [*RESPONSE, *CLEANED, "aftermath.long:DeadlineExceeded:True:36", "next"]
     (line,) = lines(running, r"^\[ERROR\].*")
     assert re.search(
-        r"Background task aftermath\.long was cancelled; after 0\.\d s, 0\.\d s before the function's time", line
+        r"Background task aftermath\.long was cancelled; after \d\.\d s, \d\.\d s before the function's time", line
     )
     assert lines(running, "Background work of")[0].endswith("1 tasks run, 0 failed, 1 cancelled")
 
@@ -452,7 +452,7 @@ async def test_a_stream_that_is_late_ends_with_an_error(handler: str, what: str,
     running, invoked = await late(handler, function_url(f"/slow/{what}"), env={"MIDDLEWARE": middleware})
     kind, report = invoked.failure
     assert kind == "Function.DeadlineExceeded"
-    assert re.fullmatch(r"not done after 0\.\d s, 0\.\d s before the function's time is up", report["errorMessage"])
+    assert re.fullmatch(r"not done after \d\.\d s, \d\.\d s before the function's time is up", report["errorMessage"])
     event = (
         b'\n\nevent: error\ndata: {"error": "deadline exceeded"}\n\n' if (handler, what) == ("sse", "events") else b""
     )
