@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import inspect
 import sys
 import time
@@ -317,6 +318,8 @@ def _whereabouts(work: Work, main: asyncio.Task[None]) -> tuple[str, bool]:
 def _frames(coroutine: Any) -> Iterable[FrameType]:
     """From the outermost to the innermost that it waits for."""
     while coroutine is not None:
+        if type(coroutine).__name__ == "async_generator_asend":  # a step of one, which does not say of which
+            coroutine = next((found for found in gc.get_referents(coroutine) if inspect.isasyncgen(found)), None)
         kind = {"coroutine": "cr", "async_generator": "ag", "generator": "gi"}.get(type(coroutine).__name__)
         if kind is None:
             return

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import wire
 from .exceptions import RuntimeApiError
@@ -41,8 +41,8 @@ class Connection(asyncio.BufferedProtocol):
         # Kept: for a protocol without a buffer of its own, asyncio has 256 KiB mapped and unmapped for each read.
         self._received = memoryview(bytearray(4096))
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+    def connection_made(self, transport: Any) -> None:  # asyncio's, or uvloop's, which is no asyncio.Transport
+        self._transport = transport
         if self._poll is not None:
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
@@ -259,8 +259,8 @@ class NextConnection(asyncio.BufferedProtocol):
         self._lost = lost
         self._buffer = buffer
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+    def connection_made(self, transport: Any) -> None:  # asyncio's, or uvloop's, which is no asyncio.Transport
+        self._transport = transport
 
     @property
     def is_closing(self) -> bool:
