@@ -8,7 +8,9 @@ and of the custom ones that users bring, which have ``infer(event, context, conf
 from __future__ import annotations
 
 import base64
+import functools
 import string
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -40,6 +42,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HTTP_VERSIONS = {"2.0": "2", "": "1.1"}  # ASGI knows "1.0", "1.1" and "2"
 _NAME = string.ascii_letters + string.digits + "._~%!$&'()*+,;=-"
 _ADDRESS = string.hexdigits + ":."
+_latin_1 = methodcaller("encode", "latin-1")
 
 
 class Request:
@@ -84,14 +87,15 @@ def read_event(
             f"the event is malformed, {kind.__name__} cannot read it: "
             f"{type(exception).__name__}: {quoted(str(exception))}"
         ) from exception
-    scope["asgi"] = ASGI.copy()  # the app's to change, like all of the scope
-    scope.setdefault("extensions", {})
+    if custom_handlers:
+        scope["asgi"] = ASGI.copy()  # whatever one of them says
+        scope.setdefault("extensions", {})
+    return Request(scope, body, trigger, functools.partial(_reply, handler))
 
-    def reply(head: Head, body: bytes) -> dict[str, Any]:
-        headers = [[name.encode("latin-1"), value.encode("latin-1")] for name, value in head.headers]
-        return handler({"status": head.status, "headers": headers, "body": body})
 
-    return Request(scope, body, trigger, reply)
+def _reply(handler: Callable[[Response], dict[str, Any]], head: Head, body: bytes) -> dict[str, Any]:
+    headers = [[name.encode("latin-1"), value.encode("latin-1")] for name, value in head.headers]
+    return handler({"status": head.status, "headers": headers, "body": body})
 
 
 def is_function_url(event: LambdaEvent) -> bool:
@@ -126,7 +130,7 @@ class FunctionURL:
     @property
     def scope(self) -> Scope:
         raw_path = path_2_0(self.event)
-        path = unquote(raw_path)
+        path = unquote(raw_path) if "%" in raw_path else raw_path
         root_path = mounted_at(path, self.config["api_gateway_base_path"])
         return scope_2_0(self.event, self.context, path, encoded(raw_path), root_path)
 
@@ -143,8 +147,9 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
     """The scope of a payload 2.0. The services that send it differ in the path only."""
     request_context = field(event, "requestContext", dict)
     http = field(request_context, "http", dict, "requestContext.")
-    headers = {name.lower(): value for name, value in field(event, "headers", dict, default={}).items()}
-    cookies = field(event, "cookies", list, default=[])
+    headers: dict[str, str] = field(event, "headers", dict, default={})
+    headers = dict(zip(map(str.lower, headers), headers.values(), strict=True))
+    cookies = field(event, "cookies", list, default=())
     if cookies:
         headers["cookie"] = "; ".join(map(str, cookies))
     scheme = forwarded_scheme(headers)
@@ -160,7 +165,7 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
         headers=headers.items(),
         client=(client, 0) if client else None,
         scheme=scheme,
-        server=server(headers, str(request_context.get("domainName") or ""), scheme),
+        server=server(headers, request_context.get("domainName"), scheme),
         protocol=field(http, "protocol", str, "requestContext.http.", ""),
     )
 
@@ -190,7 +195,7 @@ def http_scope(
     version = protocol.partition("/")[2]
     return {
         "type": "http",
-        "asgi": ASGI,
+        "asgi": ASGI.copy(),  # the app's to change, like all of the scope
         "http_version": _HTTP_VERSIONS.get(version, version),
         "method": method.upper(),
         "scheme": scheme,
@@ -209,8 +214,10 @@ def http_scope(
 
 def path_2_0(event: LambdaEvent) -> str:
     """The path of a payload 2.0, as it stands there."""
-    http = field(field(event, "requestContext", dict), "http", dict, "requestContext.")
-    path: str = field(event, "rawPath", str, default="") or field(http, "path", str, "requestContext.http.", "")
+    path: str = field(event, "rawPath", str, default="")
+    if not path:
+        http = field(field(event, "requestContext", dict), "http", dict, "requestContext.")
+        path = field(http, "path", str, "requestContext.http.", "")
     return path or "/"
 
 
@@ -278,7 +285,7 @@ def forwarded_scheme(headers: dict[str, str]) -> str:
     return scheme if scheme in _DEFAULT_PORTS else "https"
 
 
-def server(headers: dict[str, str], domain: str, scheme: str) -> tuple[str, int] | None:
+def server(headers: dict[str, str], domain: object, scheme: str) -> tuple[str, int] | None:
     """Name and port of a Host header, ``a``, ``a:80`` or ``[::1]:80``; of the front end where it is none of these.
 
     A host is what RFC 3986, 3.2.2 calls one. For anything else Starlette asks for the server's name as well.
@@ -293,19 +300,22 @@ def server(headers: dict[str, str], domain: str, scheme: str) -> tuple[str, int]
         name, colon, port = host.partition(":")
         legal = name and not name.strip(_NAME)
     if not legal or not (colon == ":" and is_port(port) or not colon):
-        name, port = domain, ""
+        name, port = str(domain or ""), ""
     port = port or headers.get("x-forwarded-port", "")
     return (name, int(port) if is_port(port) else _DEFAULT_PORTS[scheme]) if name else None
 
 
 def is_port(text: str) -> bool:
-    return 0 < len(text) <= 5 and not text.strip(string.digits) and int(text) < 65536
+    return text.isdecimal() and len(text) <= 5 and text.isascii() and int(text) < 65536
 
 
 def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
-    """The headers as ASGI has them."""
+    """The headers as ASGI has them. There are a dozen of them: no loop of Python's."""
+    if not headers:
+        return []
+    names, values = zip(*headers, strict=True)
     try:
-        return [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers]
+        return list(map(list, zip(map(_latin_1, names), map(_latin_1, values), strict=True)))
     except UnicodeEncodeError:
         return [[encoded(name), encoded(value)] for name, value in headers]
 
@@ -324,13 +334,13 @@ _REQUIRED: Any = object()
 def field(parent: dict[str, Any], name: str, kind: type, where: str = "", default: Any = _REQUIRED) -> Any:
     """A field of the event, of the type it has to have; null is as good as absent."""
     value = parent.get(name)
-    if value is None:
-        if default is _REQUIRED:
-            raise EventError(f"the event has no {where}{name}")
-        return default
-    if not isinstance(value, kind):
+    if isinstance(value, kind):
+        return value
+    if value is not None:
         raise EventError(f"the event's {where}{name} is {quoted(value)}, where {_KINDS[kind]} is needed")
-    return value
+    if default is _REQUIRED:
+        raise EventError(f"the event has no {where}{name}")
+    return default
 
 
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}

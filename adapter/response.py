@@ -14,13 +14,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-import string
 import traceback
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError
+from .wire import FIELD, TOKEN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .types import Event, RawHeaders, Sink, State, Write
 
 HTTP_INTEGRATION = "application/vnd.awslambda.http-integration-response"
@@ -47,11 +50,8 @@ _NOT_PASSED_ON = frozenset(
     }
 )
 
+_strip = methodcaller("strip", " \t")
 _json = json.encoder.encode_basestring_ascii  # a string as JSON: an encoder of everything costs more to set up
-
-# RFC 9110, 5.6.2 and 5.5: what a header's name and its value can consist of.
-_TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
-_FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 
 class Head:
@@ -74,18 +74,31 @@ class Head:
         """
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise AppError(f"http.response.start: status must be an integer from 200 to 599, not {status!a}")
-        fields = []
-        for name, value in headers:
-            if not isinstance(name, bytes) or not name or name.translate(None, _TOKEN):
-                raise AppError(f"http.response.start: {name!a} is not a legal header name")
-            if not isinstance(value, bytes) or value.translate(None, _FIELD):
-                raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
-            fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
-        return cls(int(status), tuple(fields))
+        pairs = list(headers)
+        if not pairs:
+            return cls(int(status))
+        # All names at once, and all values: no loop of Python's, but to say which is wrong.
+        names, values = zip(*pairs, strict=True)
+        try:
+            are_legal = (
+                all(names)
+                and not b"".join(names).translate(None, TOKEN)
+                and not b"".join(values).translate(None, FIELD)
+            )
+        except TypeError:
+            are_legal = False
+        if not are_legal:
+            raise _illegal(pairs)
+        lower = b"\n".join(names).decode().lower().split("\n")
+        stripped = map(_strip, b"\n".join(values).decode("latin-1").split("\n"))
+        return cls(int(status), tuple(zip(lower, stripped, strict=True)))
 
     def combine(self, separator: str) -> tuple[dict[str, str], list[str]]:
         """One value a header, repeats joined by ``separator``; and the cookies set, which cannot be joined."""
-        headers: dict[str, str] = {}
+        headers = dict(self.headers)
+        if len(headers) == len(self.headers) and "set-cookie" not in headers:
+            return headers, []
+        headers.clear()
         cookies = []
         for name, value in self.headers:
             if name == "set-cookie":
@@ -107,6 +120,18 @@ class Head:
         fields = ",".join([f"{_json(k)}:{_json(v)}" for k, v in headers.items() if k not in _NOT_PASSED_ON])
         rest = f',"cookies":[{",".join(map(_json, cookies))}]' if cookies else ""
         return f'{{"statusCode":{self.status},"headers":{{{fields}}}{rest}}}'.encode()
+
+
+def _illegal(headers: list[Iterable[bytes]]) -> AppError:
+    """What is wrong with the first of these headers that is not legal HTTP."""
+    name, value = next((n, v) for n, v in headers if not n or not _consists(n, TOKEN) or not _consists(v, FIELD))
+    if not name or not _consists(name, TOKEN):
+        return AppError(f"http.response.start: {name!a} is not a legal header name")
+    return AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
+
+
+def _consists(part: object, of: bytes) -> bool:
+    return isinstance(part, bytes | bytearray) and not part.translate(None, of)
 
 
 SERVER_ERROR = Head(500, (("content-type", "text/plain; charset=utf-8"),))
@@ -232,7 +257,7 @@ class Response:
     ``bodiless`` is the request's part in whether there is a body: True for HEAD.
     """
 
-    __slots__ = ("_bodiless", "_content_type", "_head", "_sink", "state")
+    __slots__ = ("_bodiless", "_content_type", "_drops_body", "_head", "_sink", "state")
 
     def __init__(self, sink: Sink, *, bodiless: bool = False) -> None:
         self.state: State = "idle"
@@ -240,6 +265,7 @@ class Response:
         self._bodiless = bodiless
         self._head: Head | None = None
         self._content_type = HTTP_INTEGRATION
+        self._drops_body = bodiless
 
     def __repr__(self) -> str:
         return f"<Response {self.state}>"
@@ -259,6 +285,7 @@ class Response:
         """Begin with an HTTP head, or raw (``head`` None) with a content type."""
         self._advance("start")
         self._head, self._content_type = head, content_type
+        self._drops_body = self._bodiless or (head is not None and head.status in BODILESS)
 
     def flush(self) -> None:
         """Send the head though there is no body yet."""
@@ -285,13 +312,9 @@ class Response:
         return writes
 
     def _write(self, writes: tuple[Write, ...], data: bytes = b"") -> None:
-        for write in writes:
-            match write:
-                case "head":
-                    self._sink.open(self._head, self._content_type)
-                case "data":
-                    if self._bodiless or self.status in BODILESS:
-                        data = b""
-                    self._sink.data(data, more="end" not in writes)
-                case _:
-                    self._sink.end(None)
+        if "head" in writes:
+            self._sink.open(self._head, self._content_type)
+        if "data" in writes:
+            self._sink.data(b"" if self._drops_body else data, more="end" not in writes)
+        if "end" in writes:
+            self._sink.end(None)

@@ -9,6 +9,8 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custo
 from __future__ import annotations
 
 import re
+import string
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
@@ -27,6 +29,12 @@ XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
 LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
 EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's events are up to 6 MB
 
+TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
+"""What a header's name consists of (RFC 9110, 5.6.2)."""
+FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+"""What a header's value consists of (RFC 9110, 5.5)."""
+
+_at_colon = methodcaller("partition", b":")
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
 
@@ -118,16 +126,18 @@ class ReplyParser:
 
     __slots__ = ("_body", "_buffer", "_headers", "_keep_alive", "_left", "_limit", "_read", "_room", "_status", "reply")
 
+    # Set when the head has been read.
+    _status: int
+    _headers: dict[bytes, bytes]
+    _keep_alive: bool
+    _left: int  # bytes, of the body or of its present chunk
+    _body: list[bytes]
+
     def __init__(self, limit: int = LIMIT) -> None:
         self.reply: Reply | None = None
         self._limit = self._room = limit
         self._read: Callable[[ReplyParser], bool] = ReplyParser._head
         self._buffer = b""
-        self._status = 0
-        self._headers: dict[bytes, bytes] = {}
-        self._keep_alive = True
-        self._left = 0  # bytes, of the body or of its present chunk
-        self._body: list[bytes] = []
 
     def feed(self, data: bytes) -> Reply | None:
         """Take what has arrived; the reply once it is complete."""
@@ -142,7 +152,7 @@ class ReplyParser:
     def feed_eof(self) -> Reply | None:
         """The peer has closed: the end of a body without a length, and of nothing else."""
         if self._read is ReplyParser._body_to_eof:
-            self._finish()
+            self._finish(b"".join(self._body))
         return self.reply
 
     # The state is what is read next. Each of these consumes what there is of it, and tells whether that was all.
@@ -156,38 +166,38 @@ class ReplyParser:
         version, status, space = status_line[:9], status_line[9:12], status_line[12:13]
         if version not in _VERSIONS or not status.isdigit() or not b"100" <= status or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
-        self._status = int(status)
-        self._headers = headers = {}
-        for field in fields:
-            name, colon, value = field.partition(b":")
-            if not colon or not name or name[0] <= 0x20 or name[-1] <= 0x20:
-                raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
-            headers[name.lower()] = value.strip()
+        self._headers = headers = _headers(fields)
         length = headers.get(b"content-length", b"")
         if length and (not length.isdigit() or len(length) > 10):
             raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
+        self._status = int(status)
         if self._status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
         self._keep_alive = version == _VERSIONS[0]
         if b"connection" in headers:
             self._keep_alive = self._keep_alive and b"close" not in headers[b"connection"].lower()
         if self._status in (204, 304):
-            self._finish()
-        elif headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+            self._finish(b"")
+            return True
+        if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
             self._read = ReplyParser._chunk_size
         elif not length:
             self._keep_alive = False
             self._read = ReplyParser._body_to_eof
+        elif len(rest) == int(length):  # most replies come in one piece
+            self._buffer = b""
+            self._finish(rest)
+            return True
         else:
             self._left = int(length)
             self._read = ReplyParser._sized_body
-            return self._sized_body()
+        self._body = []
         return True
 
     def _sized_body(self) -> bool:
         if not self._take():
             return False
-        self._finish()
+        self._finish(b"".join(self._body))
         return True
 
     def _body_to_eof(self) -> bool:
@@ -227,7 +237,7 @@ class ReplyParser:
         if end:
             self._buffer = rest
             if not line:
-                self._finish()
+                self._finish(b"".join(self._body))
         return bool(end)
 
     def _nothing(self) -> bool:
@@ -241,6 +251,21 @@ class ReplyParser:
         self._left -= len(piece)
         return not self._left
 
-    def _finish(self) -> None:
+    def _finish(self, body: bytes) -> None:
         self._read = ReplyParser._nothing
-        self.reply = Reply(self._status, self._headers, b"".join(self._body), self._keep_alive)
+        self.reply = Reply(self._status, self._headers, body, self._keep_alive)
+
+
+def _is_token(name: bytes) -> bool:
+    return bool(name) and not name.translate(None, TOKEN)
+
+
+def _headers(fields: list[bytes]) -> dict[bytes, bytes]:
+    """The fields of a head by their names, in lower case. There are a dozen of them: no loop of Python's."""
+    if not fields:
+        return {}
+    names, colons, values = zip(*map(_at_colon, fields), strict=True)
+    if not all(colons) or not all(names) or b"".join(names).translate(None, TOKEN):
+        bad = next(name for name, colon in zip(names, colons, strict=True) if not colon or not _is_token(name))
+        raise RuntimeApiError(f"the Runtime API sent a bad header: {bad[:100]!r}")
+    return dict(zip(map(bytes.lower, names), map(bytes.strip, values), strict=True))
