@@ -20,7 +20,7 @@ from .stream import ResponseStream
 from .work import Rules, Work, watch_background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Coroutine
 
     from mangum.types import LambdaConfig, LambdaHandler
 
@@ -204,21 +204,20 @@ class StreamingAdapter:
         work.is_http = True
         if not is_platforms:
             buffer = Buffer()
-            await self._run(request, ResponseStream(buffer, invocation.request_id, bodiless=bodiless), work)
+            await self._cycle(request, ResponseStream(buffer, invocation.request_id, bodiless=bodiless), work)
             return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
         if request.trigger in self._stream:
             stream, reply = await self._home.stream(invocation, bodiless=bodiless), None
         else:
             stream, reply = self._home.buffered(invocation, request.reply, bodiless=bodiless)
-        await self._run(request, stream, work)
+        await self._cycle(request, stream, work)
         if reply is not None and reply.error is not None:
             raise reply.error
         return {"statusCode": stream.status}
 
-    async def _run(self, request: Request, stream: ResponseStream, work: Work) -> None:
+    def _cycle(self, request: Request, stream: ResponseStream, work: Work) -> Coroutine[Any, Any, None]:
         work.stream = stream
-        cycle = HTTPCycle(request.scope, request.body, stream, work, self._config["exclude_headers"])
-        await cycle.run(self.app)
+        return HTTPCycle(request.scope, request.body, stream, work, self._config["exclude_headers"]).run(self.app)
 
     def _startup(self) -> None:
         """Start the lifespan if it has not been: in the init phase on Lambda, with the first call elsewhere."""

@@ -63,7 +63,8 @@ class HTTPCycle:
         else:
             if self._stream.state not in ("closed", "lost"):
                 await self._failed(AppError("the application returned without completing its response"))
-        await self._stream.settle()
+        if not self._stream.ended_at:
+            await self._stream.settle()
 
     async def receive(self) -> Message:
         """The request, in one message; then nothing, until the response is over.
@@ -83,17 +84,17 @@ class HTTPCycle:
         `AppError`, raised into the app, for what ASGI does not allow. After a loss
         of the connection it drops what comes, as ASGI 2.3 servers do.
         """
-        match message.get("type"):
-            case "http.response.start":
-                head = Head.parse(message.get("status"), message.get("headers", ()))
-                if self._exclude_headers:
-                    kept = tuple(field for field in head.headers if field[0] not in self._exclude_headers)
-                    head = Head(head.status, kept)
-                self._stream.start(head)
-            case "http.response.body":
-                await self._stream.send(message.get("body", b""), more=message.get("more_body", False))
-            case other:
-                raise AppError(f"{other!a} is not a message that an HTTP application can send here")
+        kind = message.get("type")
+        if kind == "http.response.body":
+            await self._stream.send(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start":
+            head = Head.parse(message.get("status"), message.get("headers", ()))
+            if self._exclude_headers:
+                kept = tuple(field for field in head.headers if field[0] not in self._exclude_headers)
+                head = Head(head.status, kept)
+            self._stream.start(head)
+        else:
+            raise AppError(f"{kind!a} is not a message that an HTTP application can send here")
 
     async def _failed(self, exception: BaseException) -> None:
         state = self._stream.state

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     P = TypeVar("P", bound=asyncio.BaseProtocol)
 
+_DELIMITER = b"".join(wire.chunk(DELIMITER))
 _JOIN_BELOW = 128 * 1024  # bytes: up to here one copy costs less than two more system calls
 
 
@@ -56,6 +57,11 @@ class Connection(asyncio.BufferedProtocol):
         """
         is_quiet = self._poll is None or not self._poll.poll(0)
         return self.post is None and not self._transport.is_closing() and is_quiet
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether more can be written at once."""
+        return self.writable.is_set() and not self._transport.is_closing()
 
     async def drain(self) -> None:
         """Wait until more can be written."""
@@ -117,8 +123,8 @@ class Post:
         self._begun = begun
         self._connection: Connection | None = None
         self._parser: wire.ReplyParser | None = None  # from the first byte sent
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._is_unsettled = False
+        self._waiting: list[asyncio.Future[None]] = []  # until it is settled
         self._unsent: list[bytes] = []
         self._ended = False
 
@@ -132,10 +138,10 @@ class Post:
         self._connection.post = self
 
     def open(self, head: Head | None, content_type: str) -> None:
-        self._settled.clear()
+        self._is_unsettled = True
         self._unsent.append(wire.streamed_post(self._api.address, content_type, *self._head))
         if head is not None:
-            self._unsent += [*wire.chunk(head.prelude()), *wire.chunk(DELIMITER)]
+            self._unsent += (*wire.chunk(head.prelude()), _DELIMITER)
 
     def whole(self, payload: bytes, content_type: str = "application/json") -> None:
         """Take a buffered response, in place of all the others."""
@@ -146,9 +152,9 @@ class Post:
         self._whole(wire.error_post(self._api.address, *self._head, len(payload), error_type, cause), payload)
 
     def _whole(self, head: bytes, payload: bytes) -> None:
-        self._settled.clear()
+        self._is_unsettled = True
         self._ended = True
-        self._unsent += [head, payload]
+        self._unsent += (head, payload)
 
     def data(self, body: bytes, *, more: bool) -> None:
         if more:
@@ -162,19 +168,22 @@ class Post:
         self._unsent.append(wire.last_chunk(failure))
 
     async def drain(self) -> None:
-        if self._unsent and self._connection is None:
-            try:
-                await self.connect()  # the first one was closed while the app was still thinking
-            except RuntimeApiError as exception:
-                self._fail(str(exception))
+        if self._connection is None:
+            await self._reconnect()
         self.flush()
-        if self._connection is not None:
-            await self._connection.drain()
+        connection = self._connection
+        if connection is not None and not connection.is_ready:
+            await connection.drain()
 
     async def settle(self) -> None:
-        if not self._settled.is_set():
-            await self.drain()
-            await self._settled.wait()
+        if self._is_unsettled:
+            if self._connection is None:
+                await self._reconnect()
+            self.flush()
+            while self._is_unsettled:
+                waiter = asyncio.get_running_loop().create_future()
+                self._waiting.append(waiter)
+                await waiter
         elif self._parser is None:
             self._release(self._api.keep)  # nothing was said on it
 
@@ -188,6 +197,14 @@ class Post:
                 self._begun()
             pieces, self._unsent = self._unsent, []
             self._connection.write(*pieces)
+
+    async def _reconnect(self) -> None:
+        """The first connection was closed while the app was still thinking."""
+        if self._unsent:
+            try:
+                await self.connect()
+            except RuntimeApiError as exception:
+                self._fail(str(exception))
 
     def received(self, data: bytes) -> None:
         """Bytes have come from the Runtime API."""
@@ -216,7 +233,7 @@ class Post:
         if reply.status == 202 and self._ended:
             self._release(self._api.keep if reply.keep_alive else Connection.abort)
             self.lost = _unheard  # else post and stream would hold each other, until a collection
-            self._settled.set()
+            self._settled()
         else:
             self._fail(
                 f"the Runtime API answered {reply.status} {ascii(reply.body.decode('utf-8', 'replace').strip())}"
@@ -226,8 +243,14 @@ class Post:
         """The response cannot be completed. What is left of the request body makes the connection useless."""
         self._unsent.clear()
         self._release(Connection.abort)
-        self._settled.set()
+        self._settled()
         self.lost(reason)
+
+    def _settled(self) -> None:
+        self._is_unsettled = False
+        for waiter in self._waiting:
+            if not waiter.done():  # as one is whose task has been cancelled
+                waiter.set_result(None)
 
     def _release(self, end: Callable[[Connection], None]) -> None:
         if self._connection is not None:

@@ -156,56 +156,31 @@ class Work:
     margin; as `time.monotonic`, infinite where there is none.
     """
 
-    __slots__ = (
-        "_outer",
-        "_watch",
-        "begun",
-        "cancelled",
-        "context",
-        "drained",
-        "error",
-        "failed",
-        "failures",
-        "futures",
-        "invocation",
-        "is_http",
-        "limit",
-        "logged",
-        "main",
-        "margin",
-        "over",
-        "rules",
-        "runs",
-        "state",
-        "stream",
-        "tasks",
-        "value",
-    )
+    state: Literal["under way", "expired", "over"] = "under way"
+    stream: ResponseStream | None = None
+    is_http = False  # whether a response that has not begun can still be a 504
+    drained = 0
+    cancelled = 0
+    value: Any = None
+    error: BaseException | None = None
+    logged: BaseException | None = None  # what the application has raised: nobody logs that again
+    main: asyncio.Task[None] | None = None
+    over: asyncio.Future[None] | None = None
+    context: contextvars.Context | None = None
+    _watch: Watch | None = None
 
     def __init__(self, invocation: Invocation, rules: Rules) -> None:
         self.invocation = invocation
         self.rules = rules
-        self.state: Literal["under way", "expired", "over"] = "under way"
-        self.stream: ResponseStream | None = None
-        self.is_http = False  # whether a response that has not begun can still be a 504
         self.tasks: set[Born] = set()
         self.futures: dict[asyncio.Future[Any] | concurrent.futures.Future[Any], str] = {}
         self.runs: list[Run] = []
         self.failed: list[Born] = []
         self.failures: list[BackgroundFailure] = []
-        self.drained = 0
-        self.cancelled = 0
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.logged: BaseException | None = None  # what the application has raised: nobody logs that again
-        self.main: asyncio.Task[None] | None = None
-        self.over: asyncio.Future[None] | None = None
-        self.context: contextvars.Context | None = None
         self.begun = time.monotonic()
         left = invocation.seconds_left
         self.margin = min(rules.deadline_margin, left / 2)
         self.limit = self.begun + left - self.margin
-        self._watch: Watch | None = None
         self._outer, invocation.work = invocation.work, self
 
     def begin(self, watch: Watch, handler: Coroutine[Any, Any, Any]) -> asyncio.Future[None]:
