@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mangum.types import LambdaConfig, LambdaHandler
 
-    from .environment import Begun
+    from .environment import Over
     from .events import Request
     from .types import ASGIApp, LifespanMode
     from .work import BackgroundFailure, Hook
@@ -168,14 +168,15 @@ class StreamingAdapter:
         finally:
             leave(token)
 
-    def adapter_begin(self, event: Any, context: Any) -> Begun:
+    def adapter_begin(self, event: Any, context: Any, over: Over) -> None:
         """`__call__` for a runtime whose loop runs (`adapter.runtime`): the work is begun, and goes on by itself."""
         invocation, is_platforms = self._home.invocation(context)
         request = self._read(event, context)
         work = Work(invocation, self._rules)
         if request is None:
-            return self._home.begin(work, self._handle(event, context))
-        return self._home.begin(work, self._answer(request, work, is_platforms))
+            self._home.begin(work, self._handle(event, context), over)
+        else:
+            self._home.begin(work, self._answer(request, work, is_platforms), over)
 
     async def _handle(self, event: object, context: Any) -> Any:
         """By the event handler; a sync one in a thread, since the loop runs on."""

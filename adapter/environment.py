@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-    Begun: TypeAlias = tuple[Work, asyncio.Future[None]]
+    Over: TypeAlias = Callable[[Work], None]
 
     class Source(Protocol):
         """Where the invocation that a handler is called for can be had from: `adapter.ric.Seam`, or the runtime."""
@@ -114,7 +114,10 @@ class Environment:
         try:
             if handler is not None:
                 self._refuse_nesting(handler)
-                self.loop.run_until_complete(work.begin(self._watch, handler))
+                work.begin(self._watch, handler, self._stop)
+                self.loop.run_forever()
+                if not work.is_concluded:
+                    raise RuntimeError("the event loop was stopped before the handler was done")
             if work.has_more:
                 # A task, but none of the invocation's: it would wait for itself.
                 self.loop.run_until_complete(asyncio.Task(work.finish(), loop=self.loop))
@@ -124,15 +127,28 @@ class Environment:
             raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")
         return work.result()
 
-    def begin(self, work: Work, handler: Coroutine[Any, Any, Any]) -> Begun:
-        """Begin the work of an invocation, on the loop; the future is done when the handler is, or is given up."""
-        return work, work.begin(self._watch, handler)
+    def begin(self, work: Work, handler: Coroutine[Any, Any, Any], over: Over) -> None:
+        """Begin the work of an invocation, on the loop; ``over`` is called when the handler is done, or given up."""
+        work.begin(self._watch, handler, over)
+
+    def _stop(self, work: Work) -> None:
+        """A handler is done: stop the loop, for `serve`.
+
+        At once, which is a turn of the loop less; but what is to be called when the handler's task is done comes with
+        the next turn: anyio ends its worker threads so.
+        """
+        if work.state == "under way" and work.main is not None and not work.main.is_awaited:
+            self.loop.stop()
+        else:
+            self.loop.call_soon(self.loop.stop)
 
     async def conduct(self, work: Work, handler: Coroutine[Any, Any, Any] | None) -> Any:
         """`serve`, on the loop."""
         try:
             if handler is not None:
-                await work.begin(self._watch, handler)
+                over = asyncio.Event()
+                work.begin(self._watch, handler, lambda work: over.set())
+                await over.wait()
             if work.has_more:
                 await work.finish()
         finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import functools
 import string
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -42,7 +41,6 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HTTP_VERSIONS = {"2.0": "2", "": "1.1"}  # ASGI knows "1.0", "1.1" and "2"
 _NAME = string.ascii_letters + string.digits + "._~%!$&'()*+,;=-"
 _ADDRESS = string.hexdigits + ":."
-_latin_1 = methodcaller("encode", "latin-1")
 
 
 class Request:
@@ -148,7 +146,7 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
     request_context = field(event, "requestContext", dict)
     http = field(request_context, "http", dict, "requestContext.")
     headers: dict[str, str] = field(event, "headers", dict, default={})
-    headers = dict(zip(map(str.lower, headers), headers.values(), strict=True))
+    headers = {name.lower(): value for name, value in headers.items()}
     cookies = field(event, "cookies", list, default=())
     if cookies:
         headers["cookie"] = "; ".join(map(str, cookies))
@@ -310,12 +308,9 @@ def is_port(text: str) -> bool:
 
 
 def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
-    """The headers as ASGI has them. There are a dozen of them: no loop of Python's."""
-    if not headers:
-        return []
-    names, values = zip(*headers, strict=True)
+    """The headers as ASGI has them."""
     try:
-        return list(map(list, zip(map(_latin_1, names), map(_latin_1, values), strict=True)))
+        return [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers]
     except UnicodeEncodeError:
         return [[encoded(name), encoded(value)] for name, value in headers]
 

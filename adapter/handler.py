@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .blocking import BlockingResponseStream
-    from .environment import Begun, Environment
+    from .environment import Environment, Over
     from .types import Handler, StreamingHandler
     from .work import BackgroundFailure, Hook
 
@@ -112,10 +112,10 @@ def _streamify(rules: Rules, handler: StreamingHandler) -> Handler:
         finally:
             leave(token)
 
-    def adapter_begin(event: Any, context: Any) -> Begun:
+    def adapter_begin(event: Any, context: Any, over: Over) -> None:
         invocation, is_platforms = home.invocation(context)
         work = Work(invocation, rules)
-        return home.begin(work, _answer(home, work, name, write, event, is_platforms))
+        home.begin(work, _answer(home, work, name, write, event, is_platforms), over)
 
     lambda_handler.__dict__["adapter_begin"] = adapter_begin
     return lambda_handler

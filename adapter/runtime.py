@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Callable, Coroutine
 
-    from .environment import Begun
+    from .environment import Over
     from .runtime_api import NextConnection, Post
     from .wire import Reply
 
@@ -56,7 +56,7 @@ class Runtime:
     variables, too.
     """
 
-    _handle: Callable[[Any, Any], Begun]
+    _handle: Callable[[Any, Any, Over], None]
 
     def __init__(self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None) -> None:
         self.api = api
@@ -66,6 +66,7 @@ class Runtime:
         self._bootstrap = bootstrap
         self._concurrency = concurrency or 1
         self._sets_trace_id = concurrency is None
+        self._trace_id = os.environ.get("_X_AMZN_TRACE_ID")
         self.environment = Environment(api, self, loop=self.loop, is_asynchronous=True, concurrency=self._concurrency)
         self._read = reader(_strict(), functools.partial(bootstrap.unmarshal, content_type="application/json"))
         self._rules = Rules()
@@ -147,7 +148,7 @@ class Runtime:
         )
         enter(invocation, alone=self._concurrency == 1)
         if self._sets_trace_id:
-            _set_trace_id(invocation.trace_id)
+            self._set_trace_id(invocation.trace_id)
         self._under_way.add(invocation)
         try:
             context = self._bootstrap.context(headers, invocation.request_id, invocation.deadline_ms)
@@ -156,13 +157,19 @@ class Runtime:
                 value = self._read(event.body)
             else:
                 value = self._bootstrap.unmarshal(event.body, text(headers, b"content-type"))
-            work, over = self._handle(value, context)
+            self._handle(value, context, functools.partial(self._ended, worker))
         except Exception as exception:
             worker.ending = asyncio.Task(self._fail(worker, invocation, exception), loop=self.loop)
-        else:
-            over.add_done_callback(functools.partial(self._ended, worker, work))
 
-    def _ended(self, worker: Worker, work: Work, over: object) -> None:
+    def _set_trace_id(self, trace_id: str) -> None:
+        """In the environment, where tracers and the AWS SDKs look for it."""
+        if trace_id:
+            os.environ["_X_AMZN_TRACE_ID"] = trace_id
+        elif self._trace_id:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+        self._trace_id = trace_id
+
+    def _ended(self, worker: Worker, work: Work) -> None:
         """The handler is done, or has been given up."""
         if work.has_more or work.error is not None or not work.invocation.answered:
             worker.ending = asyncio.Task(self._finish(worker, work), loop=self.loop)
@@ -173,10 +180,10 @@ class Runtime:
     def _exited(self, exit: SystemExit) -> None:
         """The task of a handler has ended in such a way that the loop has stopped."""
         for work in [invocation.work for invocation in self._under_way if invocation.work is not None]:
-            if work.main is not None and work.main.done() and work.over is not None and not work.over.done():
+            if work.main is not None and work.main.done() and not work.is_concluded:
                 work.main.exception()  # else it is reported that nobody has asked
                 work.error = RuntimeError(f"the handler has called sys.exit({exit.code!r})")
-                work.over.set_result(None)
+                work.conclude()
 
     async def _finish(self, worker: Worker, work: Work) -> None:
         invocation = work.invocation
@@ -221,18 +228,16 @@ class Runtime:
         elif not self._under_way:
             self._all_over.set()
 
-    def _handle_async(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Begun:
-        return self.environment.begin(
-            Work(self.environment.invocation(context)[0], self._rules), handler(event, context)
-        )
+    def _handle_async(self, handler: Callable[[Any, Any], Any], event: Any, context: Any, over: Over) -> None:
+        work = Work(self.environment.invocation(context)[0], self._rules)
+        self.environment.begin(work, handler(event, context), over)
 
-    def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Begun:
+    def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any, over: Over) -> None:
         """In a thread, also where there is one invocation at a time: it may call an adapter, whose work is done on the
         loop; and the loop has to run on, for lifespans and for SIGTERM.
         """
-        return self.environment.begin(
-            Work(self.environment.invocation(context)[0], self._rules_of_sync), self._in_thread(handler, event, context)
-        )
+        work = Work(self.environment.invocation(context)[0], self._rules_of_sync)
+        self.environment.begin(work, self._in_thread(handler, event, context), over)
 
     async def _in_thread(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
         call = functools.partial(contextvars.copy_context().run, _call, handler, event, context)
@@ -361,9 +366,9 @@ def _concurrency() -> int | None:
     return int(value)
 
 
-def _adapter_begin(handler: Any) -> Callable[[Any, Any], Begun] | None:
+def _adapter_begin(handler: Any) -> Callable[[Any, Any, Over], None] | None:
     """What begins the work of a handler of ours. `functools.wraps` copies it to a decorator that is around one."""
-    ours: Callable[[Any, Any], Begun] | None = getattr(handler, "adapter_begin", None)
+    ours: Callable[[Any, Any, Over], None] | None = getattr(handler, "adapter_begin", None)
     wrapped = getattr(handler, "__wrapped__", None)
     return None if ours is getattr(wrapped, "adapter_begin", None) else ours
 
@@ -384,13 +389,6 @@ def _strict() -> Callable[[bytes], Any] | None:
         return None
     loads: Callable[[bytes], Any] = orjson.loads
     return loads
-
-
-def _set_trace_id(trace_id: str) -> None:
-    if trace_id:
-        os.environ["_X_AMZN_TRACE_ID"] = trace_id
-    else:
-        os.environ.pop("_X_AMZN_TRACE_ID", None)
 
 
 def _call(handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:

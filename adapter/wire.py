@@ -9,8 +9,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custo
 from __future__ import annotations
 
 import re
-import string
-from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
@@ -29,12 +27,6 @@ XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
 LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
 EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's events are up to 6 MB
 
-TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
-"""What a header's name consists of (RFC 9110, 5.6.2)."""
-FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-"""What a header's value consists of (RFC 9110, 5.5)."""
-
-_at_colon = methodcaller("partition", b":")
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
 
@@ -166,7 +158,12 @@ class ReplyParser:
         version, status, space = status_line[:9], status_line[9:12], status_line[12:13]
         if version not in _VERSIONS or not status.isdigit() or not b"100" <= status or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
-        self._headers = headers = _headers(fields)
+        self._headers = headers = {}
+        for field in fields:
+            name, colon, value = field.partition(b":")
+            if not colon or not name or name[0] <= 0x20 or name[-1] <= 0x20:
+                raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
+            headers[name.lower()] = value.strip()
         length = headers.get(b"content-length", b"")
         if length and (not length.isdigit() or len(length) > 10):
             raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
@@ -254,18 +251,3 @@ class ReplyParser:
     def _finish(self, body: bytes) -> None:
         self._read = ReplyParser._nothing
         self.reply = Reply(self._status, self._headers, body, self._keep_alive)
-
-
-def _is_token(name: bytes) -> bool:
-    return bool(name) and not name.translate(None, TOKEN)
-
-
-def _headers(fields: list[bytes]) -> dict[bytes, bytes]:
-    """The fields of a head by their names, in lower case. There are a dozen of them: no loop of Python's."""
-    if not fields:
-        return {}
-    names, colons, values = zip(*map(_at_colon, fields), strict=True)
-    if not all(colons) or not all(names) or b"".join(names).translate(None, TOKEN):
-        bad = next(name for name, colon in zip(names, colons, strict=True) if not colon or not _is_token(name))
-        raise RuntimeApiError(f"the Runtime API sent a bad header: {bad[:100]!r}")
-    return dict(zip(map(bytes.lower, names), map(bytes.strip, values), strict=True))

@@ -109,6 +109,16 @@ class Born(asyncio.Task[Any]):
     begun: float
 
 
+class Main(asyncio.Task[None]):
+    """The task of an invocation's handler; it knows whether there is somebody to be called when it is done."""
+
+    is_awaited = False
+
+    def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+        self.is_awaited = True
+        super().add_done_callback(*args, **kwargs)
+
+
 class Watch:
     """Has works expire at their limits.
 
@@ -164,10 +174,10 @@ class Work:
     value: Any = None
     error: BaseException | None = None
     logged: BaseException | None = None  # what the application has raised: nobody logs that again
-    main: asyncio.Task[None] | None = None
-    over: asyncio.Future[None] | None = None
+    main: Main | None = None
     context: contextvars.Context | None = None
     _watch: Watch | None = None
+    _over: Callable[[Work], None] | None = None
 
     def __init__(self, invocation: Invocation, rules: Rules) -> None:
         self.invocation = invocation
@@ -183,17 +193,15 @@ class Work:
         self.limit = self.begun + left - self.margin
         self._outer, invocation.work = invocation.work, self
 
-    def begin(self, watch: Watch, handler: Coroutine[Any, Any, Any]) -> asyncio.Future[None]:
-        """Run the handler in a task of its own; what is returned is done when it is, or has been given up."""
-        loop = watch.loop
-        self.over = loop.create_future()
+    def begin(self, watch: Watch, handler: Coroutine[Any, Any, Any], over: Callable[[Work], None]) -> None:
+        """Run the handler in a task of its own; ``over`` is called, once, when it is done, or has been given up."""
         self.context = contextvars.copy_context()
         # Not by the task factory: the handler is what others are born in.
-        self.main = asyncio.Task(self._conduct(handler), loop=loop, name="invocation", context=self.context)
+        self.main = Main(self._conduct(handler), loop=watch.loop, name="invocation", context=self.context)
+        self._over = over
         self._watch = watch
         if self.limit != INFINITE:
             watch.add(self)
-        return self.over
 
     @property
     def has_more(self) -> bool:
@@ -260,8 +268,19 @@ class Work:
         except (Exception, asyncio.CancelledError) as exception:
             self.error = exception
         # In the task's last step, not by a callback of it: that would be a turn of the loop more.
-        if self.state == "under way" and self.over is not None and not self.over.done():
-            self.over.set_result(None)
+        if self.state == "under way":
+            self.conclude()
+
+    @property
+    def is_concluded(self) -> bool:
+        """Whether the handler is done, or has been given up."""
+        return self._over is None
+
+    def conclude(self) -> None:
+        """Nobody waits for the handler any longer."""
+        over, self._over = self._over, None
+        if over is not None:
+            over(self)
 
     def expire(self) -> None:
         """Its limit has come."""
@@ -274,8 +293,7 @@ class Work:
         task.add_done_callback(self._expired)
 
     def _expired(self, task: asyncio.Task[None]) -> None:
-        if self.over is not None and not self.over.done():
-            self.over.set_result(None)
+        self.conclude()
         task.result()
 
 
