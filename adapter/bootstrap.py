@@ -173,9 +173,7 @@ class _Pattern:
         if not self._is_usable:
             return self._create(*arguments)
         context = object.__new__(self._class)
-        values = vars(context)
-        values.update(self._values)
-        values.update(zip(self._names, arguments, strict=True))
+        context.__dict__ = {**self._values, **dict(zip(self._names, arguments, strict=True))}
         return context
 
 

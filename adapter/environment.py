@@ -85,7 +85,8 @@ class Environment:
         if self.api is None:
             raise RuntimeApiError("there is no Runtime API outside Lambda")
         post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
-        await post.connect()
+        if not post.take_kept():
+            await post.connect()
         stream = ResponseStream(post, invocation.request_id, bodiless=bodiless)
         post.lost = stream.lose
         return stream

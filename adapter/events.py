@@ -41,6 +41,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HTTP_VERSIONS = {"2.0": "2", "": "1.1"}  # ASGI knows "1.0", "1.1" and "2"
 _NAME = string.ascii_letters + string.digits + "._~%!$&'()*+,;=-"
 _ADDRESS = string.hexdigits + ":."
+_NAMES: dict[str, bytes] = {}  # of headers, in lower case, as ASGI has them: clients send few, again and again
 
 
 class Request:
@@ -146,7 +147,8 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
     request_context = field(event, "requestContext", dict)
     http = field(request_context, "http", dict, "requestContext.")
     headers: dict[str, str] = field(event, "headers", dict, default={})
-    headers = {name.lower(): value for name, value in headers.items()}
+    if not headers.keys() <= _NAMES.keys():
+        headers = {name.lower(): value for name, value in headers.items()}
     cookies = field(event, "cookies", list, default=())
     if cookies:
         headers["cookie"] = "; ".join(map(str, cookies))
@@ -288,7 +290,11 @@ def server(headers: dict[str, str], domain: object, scheme: str) -> tuple[str, i
 
     A host is what RFC 3986, 3.2.2 calls one. For anything else Starlette asks for the server's name as well.
     """
-    host = headers.get("host", "")
+    return _server(headers.get("host", ""), headers.get("x-forwarded-port", ""), str(domain or ""), scheme)
+
+
+@functools.lru_cache(128)
+def _server(host: str, forwarded_port: str, domain: str, scheme: str) -> tuple[str, int] | None:
     if host.startswith("["):
         name, bracket, rest = host[1:].partition("]")
         colon, port = rest[:1], rest[1:]
@@ -298,8 +304,8 @@ def server(headers: dict[str, str], domain: object, scheme: str) -> tuple[str, i
         name, colon, port = host.partition(":")
         legal = name and not name.strip(_NAME)
     if not legal or not (colon == ":" and is_port(port) or not colon):
-        name, port = str(domain or ""), ""
-    port = port or headers.get("x-forwarded-port", "")
+        name, port = domain, ""
+    port = port or forwarded_port
     return (name, int(port) if is_port(port) else _DEFAULT_PORTS[scheme]) if name else None
 
 
@@ -310,9 +316,16 @@ def is_port(text: str) -> bool:
 def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
     """The headers as ASGI has them."""
     try:
-        return [[name.encode("latin-1"), value.encode("latin-1")] for name, value in headers]
+        return [[_NAMES.get(name) or _name(name), value.encode("latin-1")] for name, value in headers]
     except UnicodeEncodeError:
         return [[encoded(name), encoded(value)] for name, value in headers]
+
+
+def _name(name: str) -> bytes:
+    data = name.encode("latin-1")
+    if len(_NAMES) < 1000 and name == name.lower():
+        _NAMES[name] = data
+    return data
 
 
 def encoded(text: str) -> bytes:

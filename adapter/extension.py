@@ -10,13 +10,9 @@ https://github.com/awslabs/aws-lambda-rust-runtime, ``spawn_graceful_shutdown_ha
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
-from .wire import ReplyParser
-
-if TYPE_CHECKING:
-    from .wire import Reply
+from .wire import Reply
 
 NAME = "lambda-stream-adapter"
 
@@ -60,8 +56,8 @@ def register(address: str) -> socket.socket:
 
 
 def _read(connection: socket.socket) -> Reply:
-    parser = ReplyParser()
+    reply = Reply()
     while data := connection.recv(4096):
-        if reply := parser.feed(data):
+        if reply.feed(data):
             return reply
     raise RuntimeApiError("the Extensions API closed the connection without an answer")

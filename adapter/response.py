@@ -53,6 +53,8 @@ _json = json.encoder.encode_basestring_ascii  # a string as JSON: an encoder of 
 _TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 _FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
+_NAMES: dict[bytes, str] = {}  # names that were found legal, in lower case: an application has few, again and again
+
 
 class Head:
     """Status and headers of an HTTP response: ``((name, value), …)``, names in lower case, text by latin-1."""
@@ -76,11 +78,15 @@ class Head:
             raise AppError(f"http.response.start: status must be an integer from 200 to 599, not {status!a}")
         fields = []
         for name, value in headers:
-            if not isinstance(name, bytes) or not name or name.translate(None, _TOKEN):
-                raise AppError(f"http.response.start: {name!a} is not a legal header name")
-            if not isinstance(value, bytes) or value.translate(None, _FIELD):
+            lower = _NAMES.get(name) if isinstance(name, bytes) else None
+            if lower is None:
+                lower = _legal_name(name)
+            if not isinstance(value, bytes):
                 raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
-            fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
+            text = value.decode("latin-1")
+            if not (text.isascii() and text.isprintable()) and value.translate(None, _FIELD):
+                raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
+            fields.append((lower, text.strip(" \t")))
         return cls(int(status), tuple(fields))
 
     def combine(self, separator: str) -> tuple[dict[str, str], list[str]]:
@@ -110,6 +116,15 @@ class Head:
         fields = ",".join([f"{_json(k)}:{_json(v)}" for k, v in headers.items() if k not in _NOT_PASSED_ON])
         rest = f',"cookies":[{",".join(map(_json, cookies))}]' if cookies else ""
         return f'{{"statusCode":{self.status},"headers":{{{fields}}}{rest}}}'.encode()
+
+
+def _legal_name(name: object) -> str:
+    if not isinstance(name, bytes) or not name or name.translate(None, _TOKEN):
+        raise AppError(f"http.response.start: {name!a} is not a legal header name")
+    lower = name.decode().lower()
+    if len(_NAMES) < 1000:
+        _NAMES[name] = lower
+    return lower
 
 
 SERVER_ERROR = Head(500, (("content-type", "text/plain; charset=utf-8"),))

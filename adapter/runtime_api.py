@@ -117,12 +117,11 @@ class Post:
 
     def __init__(self, api: RuntimeApi, request_id: str, invocation_id: str | None, begun: Callable[[], None]) -> None:
         self.lost: Callable[[str], None] = _unheard
-        self.reply: wire.Reply | None = None
+        self._reply: wire.Reply | None = None  # from the first byte sent; incomplete while it is awaited
         self._api = api
         self._head = (request_id, invocation_id)
         self._begun = begun
         self._connection: Connection | None = None
-        self._parser: wire.ReplyParser | None = None  # from the first byte sent
         self._is_unsettled = False
         self._waiting: list[asyncio.Future[None]] = []  # until it is settled
         self._unsent: list[bytes] = []
@@ -132,10 +131,19 @@ class Post:
     def request_id(self) -> str:
         return self._head[0]
 
+    def take_kept(self) -> bool:
+        """Have the connection of an earlier post, if there is one; nothing is sent yet."""
+        self._connection = connection = self._api.kept()
+        if connection is None:
+            return False
+        connection.post = self
+        return True
+
     async def connect(self) -> None:
         """Have a connection; nothing is sent yet. `RuntimeApiError` if there is none to be had."""
-        self._connection = self._api.kept() or await self._api.connect()
-        self._connection.post = self
+        if not self.take_kept():
+            self._connection = await self._api.connect()
+            self._connection.post = self
 
     def open(self, head: Head | None, content_type: str) -> None:
         self._is_unsettled = True
@@ -184,7 +192,7 @@ class Post:
                 waiter = asyncio.get_running_loop().create_future()
                 self._waiting.append(waiter)
                 await waiter
-        elif self._parser is None:
+        elif self._reply is None:
             self._release(self._api.keep)  # nothing was said on it
 
     def abandon(self, reason: str) -> None:
@@ -192,8 +200,8 @@ class Post:
 
     def flush(self) -> None:
         if self._unsent and self._connection is not None:
-            if self._parser is None:
-                self._parser = wire.ReplyParser()
+            if self._reply is None:
+                self._reply = wire.Reply()
                 self._begun()
             pieces, self._unsent = self._unsent, []
             self._connection.write(*pieces)
@@ -208,27 +216,27 @@ class Post:
 
     def received(self, data: bytes) -> None:
         """Bytes have come from the Runtime API."""
-        if self._parser is None:
+        if self._reply is None:
             self.disconnected("it spoke without being asked")
             return
         try:
-            self._answered(self._parser.feed(data))
+            is_complete = self._reply.feed(data)
         except RuntimeApiError as exception:
             self._fail(str(exception))
+        else:
+            if is_complete:
+                self._answered(self._reply)
 
     def disconnected(self, reason: str) -> None:
         """The connection is of no more use."""
-        if self._parser is None:
+        if self._reply is None:
             self._release(Connection.abort)
+        elif self._reply.feed_eof():
+            self._answered(self._reply)
         else:
-            self._answered(self._parser.feed_eof())
-            if self._connection is not None:
-                self._fail(f"the connection was lost: {reason}")
+            self._fail(f"the connection was lost: {reason}")
 
-    def _answered(self, reply: wire.Reply | None) -> None:
-        if reply is None:
-            return
-        self.reply = reply
+    def _answered(self, reply: wire.Reply) -> None:
         self._api.container_error |= reply.status >= 500
         if reply.status == 202 and self._ended:
             self._release(self._api.keep if reply.keep_alive else Connection.abort)
@@ -277,7 +285,7 @@ class NextConnection(asyncio.BufferedProtocol):
         self, api: RuntimeApi, received: Callable[[wire.Reply], None], lost: Callable[[str], None], buffer: memoryview
     ) -> None:
         self._request = wire.next_request(api.address)
-        self._parser: wire.ReplyParser | None = None  # while a reply is awaited
+        self._reply: wire.Reply | None = None  # while it is awaited
         self._received = received
         self._lost = lost
         self._buffer = buffer
@@ -290,38 +298,41 @@ class NextConnection(asyncio.BufferedProtocol):
         return self._transport.is_closing()
 
     def ask(self) -> None:
-        self._parser = wire.ReplyParser(wire.EVENT_LIMIT)
+        self._reply = wire.Reply(wire.EVENT_LIMIT)
         self._transport.write(self._request)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._parser is None:
+        reply = self._reply
+        if reply is None:
             self._transport.abort()  # nobody asked
             return
         try:
-            reply = self._parser.feed(bytes(self._buffer[:nbytes]))
+            is_complete = reply.feed(bytes(self._buffer[:nbytes]))
         except RuntimeApiError as exception:
-            self._parser = None
+            self._reply = None
             self._transport.abort()
             self._lost(str(exception))
         else:
-            self._answered(reply)
+            if is_complete:
+                self._answered(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._parser is not None:
-            self._answered(self._parser.feed_eof())
-        if self._parser is not None:
-            self._parser = None
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        if reply.feed_eof():
+            self._answered(reply)
+        else:
             self._lost(f"the connection was lost: {exc or 'closed by the Runtime API'}")
 
-    def _answered(self, reply: wire.Reply | None) -> None:
-        if reply is not None:
-            self._parser = None
-            if not reply.keep_alive:
-                self._transport.abort()
-            self._received(reply)
+    def _answered(self, reply: wire.Reply) -> None:
+        self._reply = None
+        if not reply.keep_alive:
+            self._transport.abort()
+        self._received(reply)
 
 
 class RuntimeApi:

@@ -28,6 +28,7 @@ LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
 EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's events are up to 6 MB
 
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+_WITHOUT_BODY = (b"204", b"304")
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
 
 
@@ -95,57 +96,52 @@ def last_chunk(failure: Failure | None = None) -> bytes:
 
 
 class Reply:
-    """What the Runtime API answered: to a post 202 when it has taken the whole response, to ``/next`` 200 and an event.
+    """What the Runtime API answers, read from bytes that come in pieces of any size.
 
-    ``headers`` are as they came, names in lower case.
+    To a post ``status`` is 202 when it has taken the whole response; to
+    ``/next`` it is 200, and ``body`` an event. ``headers`` are as they came, names
+    in lower case. All of these are there when it `is_complete`.
+
+    `feed` raises `RuntimeApiError` for what is not HTTP/1.1, for more than
+    ``limit`` bytes, and for bytes after the reply: the Runtime API speaks only
+    when it is spoken to.
     """
 
-    __slots__ = ("body", "headers", "keep_alive", "status")
+    __slots__ = (
+        *("body", "headers", "is_complete", "keep_alive", "status"),
+        *("_buffer", "_left", "_limit", "_pieces", "_read", "_room"),
+    )
 
-    def __init__(self, status: int, headers: dict[bytes, bytes], body: bytes, keep_alive: bool) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.keep_alive = keep_alive
-
-
-class ReplyParser:
-    """Reads one reply, of at most ``limit`` bytes, from bytes that come in pieces of any size.
-
-    Raises `RuntimeApiError` for what is not HTTP/1.1, and for bytes after the
-    reply: the Runtime API speaks only when it is spoken to.
-    """
-
-    __slots__ = ("_body", "_buffer", "_headers", "_keep_alive", "_left", "_limit", "_read", "_room", "_status", "reply")
-
-    # Set when the head has been read.
-    _status: int
-    _headers: dict[bytes, bytes]
-    _keep_alive: bool
+    # There when the head has been read.
+    status: int
+    headers: dict[bytes, bytes]
+    keep_alive: bool
     _left: int  # bytes, of the body or of its present chunk
-    _body: list[bytes]
+    _pieces: list[bytes]  # of the body
+    # There at the end.
+    body: bytes
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.reply: Reply | None = None
+        self.is_complete = False
         self._limit = self._room = limit
-        self._read: Callable[[ReplyParser], bool] = ReplyParser._head
+        self._read: Callable[[Reply], bool] = Reply._head
         self._buffer = b""
 
-    def feed(self, data: bytes) -> Reply | None:
-        """Take what has arrived; the reply once it is complete."""
+    def feed(self, data: bytes) -> bool:
+        """Take what has arrived; whether it is complete."""
         self._buffer += data
         while self._buffer and self._read(self):
             pass
         self._room -= len(data)
         if self._room < 0:
             raise RuntimeApiError(f"the Runtime API sent a reply of over {self._limit} bytes")
-        return self.reply
+        return self.is_complete
 
-    def feed_eof(self) -> Reply | None:
+    def feed_eof(self) -> bool:
         """The peer has closed: the end of a body without a length, and of nothing else."""
-        if self._read is ReplyParser._body_to_eof:
-            self._finish(b"".join(self._body))
-        return self.reply
+        if self._read is Reply._body_to_eof:
+            self._finish()
+        return self.is_complete
 
     # The state is what is read next. Each of these consumes what there is of it, and tells whether that was all.
 
@@ -158,7 +154,7 @@ class ReplyParser:
         version, status, space = status_line[:9], status_line[9:12], status_line[12:13]
         if version not in _VERSIONS or not status.isdigit() or not b"100" <= status or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
-        self._headers = headers = {}
+        self.headers = headers = {}
         for field in fields:
             name, colon, value = field.partition(b":")
             if not colon or not name or name[0] <= 0x20 or name[-1] <= 0x20:
@@ -167,38 +163,38 @@ class ReplyParser:
         length = headers.get(b"content-length", b"")
         if length and (not length.isdigit() or len(length) > 10):
             raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
-        self._status = int(status)
-        if self._status < 200:
+        self.status = int(status)
+        if status < b"200":
             return True  # 100 Continue and its kind: the reply is still to come
-        self._keep_alive = version == _VERSIONS[0]
+        self.keep_alive = version == _VERSIONS[0]
         if b"connection" in headers:
-            self._keep_alive = self._keep_alive and b"close" not in headers[b"connection"].lower()
-        if self._status in (204, 304):
-            self._finish(b"")
-            return True
-        if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
-            self._read = ReplyParser._chunk_size
+            self.keep_alive = self.keep_alive and b"close" not in headers[b"connection"].lower()
+        self._pieces = []
+        if status in _WITHOUT_BODY:
+            self._finish()
+        elif headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+            self._read = Reply._chunk_size
         elif not length:
-            self._keep_alive = False
-            self._read = ReplyParser._body_to_eof
-        elif len(rest) == int(length):  # most replies come in one piece
-            self._buffer = b""
-            self._finish(rest)
-            return True
+            self.keep_alive = False
+            self._read = Reply._body_to_eof
         else:
             self._left = int(length)
-            self._read = ReplyParser._sized_body
-        self._body = []
+            if self._left == len(rest):  # most replies come in one piece
+                self._buffer = b""
+                self._pieces.append(rest)
+                self._finish()
+            else:
+                self._read = Reply._sized_body
         return True
 
     def _sized_body(self) -> bool:
         if not self._take():
             return False
-        self._finish(b"".join(self._body))
+        self._finish()
         return True
 
     def _body_to_eof(self) -> bool:
-        self._body.append(self._buffer)
+        self._pieces.append(self._buffer)
         self._buffer = b""
         return True
 
@@ -211,13 +207,13 @@ class ReplyParser:
             raise RuntimeApiError(f"the Runtime API sent a bad chunk size: {line[:100]!r}")
         self._buffer = rest
         self._left = int(size[1], 16)
-        self._read = ReplyParser._chunk if self._left else ReplyParser._trailer
+        self._read = Reply._chunk if self._left else Reply._trailer
         return True
 
     def _chunk(self) -> bool:
         if not self._take():
             return False
-        self._read = ReplyParser._chunk_end
+        self._read = Reply._chunk_end
         return True
 
     def _chunk_end(self) -> bool:
@@ -226,7 +222,7 @@ class ReplyParser:
         if not self._buffer.startswith(b"\r\n"):
             raise RuntimeApiError("the Runtime API sent a chunk longer than its size")
         self._buffer = self._buffer[2:]
-        self._read = ReplyParser._chunk_size
+        self._read = Reply._chunk_size
         return True
 
     def _trailer(self) -> bool:
@@ -234,7 +230,7 @@ class ReplyParser:
         if end:
             self._buffer = rest
             if not line:
-                self._finish(b"".join(self._body))
+                self._finish()
         return bool(end)
 
     def _nothing(self) -> bool:
@@ -243,11 +239,12 @@ class ReplyParser:
     def _take(self) -> bool:
         """Take what has come of the bytes that are left; pieces are joined once, at the end."""
         piece = self._buffer[: self._left]
-        self._body.append(piece)
+        self._pieces.append(piece)
         self._buffer = self._buffer[len(piece) :]
         self._left -= len(piece)
         return not self._left
 
-    def _finish(self, body: bytes) -> None:
-        self._read = ReplyParser._nothing
-        self.reply = Reply(self._status, self._headers, body, self._keep_alive)
+    def _finish(self) -> None:
+        self.body = b"".join(self._pieces)
+        self.is_complete = True
+        self._read = Reply._nothing

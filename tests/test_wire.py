@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from adapter.exceptions import RuntimeApiError
 from adapter.response import Failure
-from adapter.wire import Reply, ReplyParser, chunk, last_chunk, streamed_post
+from adapter.wire import Reply, chunk, last_chunk, streamed_post
 
 OK = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 
@@ -71,21 +71,21 @@ def test_what_is_written_is_read_whole_and_byte_by_byte(chunks: list[bytes], fai
     )
 
 
-def fields(reply: Reply | None) -> tuple[int, bytes, bool] | None:
-    return None if reply is None else (reply.status, reply.body, reply.keep_alive)
+def fields(reply: Reply) -> tuple[int, bytes, bool] | None:
+    return (reply.status, reply.body, reply.keep_alive) if reply.is_complete else None
 
 
 def outcome(data: bytes, size: int, *, eof: bool) -> tuple[int, bytes, bool] | str | None:
     """The reply's fields, or the kind of error, after all of ``data`` in pieces of ``size``."""
-    parser = ReplyParser()
+    reply = Reply()
     try:
         for start in range(0, len(data), size):
-            parser.feed(data[start : start + size])
+            reply.feed(data[start : start + size])
         if eof:
-            parser.feed_eof()
+            reply.feed_eof()
     except RuntimeApiError as exception:
         return str(exception).partition(":")[0]
-    return fields(parser.reply)
+    return fields(reply)
 
 
 @given(
@@ -126,13 +126,13 @@ def test_what_h11_writes_is_read_in_pieces_of_any_size(
     assert isinstance(whole, tuple)
     assert whole[:2] == (status, body)
     assert outcome(data, 1, eof=True) == whole
-    parser, rest = ReplyParser(), data
+    reply, rest = Reply(), data
     for cut in cuts:
-        parser.feed(rest[:cut])
+        reply.feed(rest[:cut])
         rest = rest[cut:]
-    parser.feed(rest)
-    parser.feed_eof()
-    assert fields(parser.reply) == whole
+    reply.feed(rest)
+    reply.feed_eof()
+    assert fields(reply) == whole
 
 
 @given(st.binary(max_size=80))
@@ -147,7 +147,10 @@ def test_noise_is_the_same_whole_and_byte_by_byte(noise: bytes) -> None:
 
 
 def test_the_reply_to_a_post() -> None:
-    assert fields(ReplyParser().feed(OK)) == (202, b'{"status":"OK"}\n', True)
+    reply = Reply()
+    assert reply.feed(OK)
+    assert fields(reply) == (202, b'{"status":"OK"}\n', True)
+    assert reply.headers == {b"content-type": b"application/json", b"content-length": b"16"}
 
 
 @pytest.mark.parametrize(
@@ -160,14 +163,17 @@ def test_the_reply_to_a_post() -> None:
     ],
 )
 def test_keep_alive(data: bytes, keep_alive: bool) -> None:
-    reply = ReplyParser().feed(data)
-    assert reply is not None and reply.keep_alive is keep_alive
+    reply = Reply()
+    assert reply.feed(data)
+    assert reply.keep_alive is keep_alive
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_reply_without_a_body(status: int) -> None:
     head = b"HTTP/1.1 %d No\r\nContent-Length: 5\r\n\r\n" % status
-    assert fields(ReplyParser().feed(head)) == (status, b"", True)
+    reply = Reply()
+    assert reply.feed(head)
+    assert fields(reply) == (status, b"", True)
 
 
 @pytest.mark.parametrize(
@@ -188,11 +194,11 @@ def test_a_reply_without_a_body(status: int) -> None:
 )
 def test_what_is_not_a_reply_is_an_error(data: bytes, complaint: str) -> None:
     with pytest.raises(RuntimeApiError, match=complaint):
-        ReplyParser().feed(data)
+        Reply().feed(data)
 
 
 @pytest.mark.parametrize("size", range(1, len(OK)))
 def test_a_truncated_reply_is_none(size: int) -> None:
-    parser = ReplyParser()
-    assert parser.feed(OK[:size]) is None
-    assert parser.feed_eof() is None
+    reply = Reply()
+    assert not reply.feed(OK[:size])
+    assert not reply.feed_eof()
