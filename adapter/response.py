@@ -231,8 +231,9 @@ class Buffer:
             self.head = GATEWAY_TIMEOUT if is_late else SERVER_ERROR
             self.body = bytearray(GATEWAY_TIMEOUT_BODY if is_late else SERVER_ERROR_BODY)
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         """It is where it goes."""
+        return True
 
     async def drain(self) -> None:
         """Memory is always ready."""
@@ -282,11 +283,18 @@ class Response:
 
     def flush(self) -> None:
         """Send the head though there is no body yet."""
-        self._write(self._advance("flush"))
+        if "head" in self._advance("flush"):
+            self._sink.open(self._head, self._content_type)
 
     def body(self, data: bytes, *, more: bool) -> None:
         """A piece of the body; the last one when there is no ``more``."""
-        self._write(self._advance("body" if more else "last"), data)
+        writes = self._advance("body" if more else "last")
+        if "head" in writes:
+            self._sink.open(self._head, self._content_type)
+        if "data" in writes:
+            self._sink.data(b"" if self._drops_body else data, more="end" not in writes)
+        if "end" in writes:
+            self._sink.end(None)
 
     def fail(self, exception: BaseException) -> None:
         """The application has failed: error trailers in mid-stream, nothing before and after it."""
@@ -303,11 +311,3 @@ class Response:
         except KeyError:
             raise AppError(f"{EVENTS[event]} cannot come while the response is {self.state}") from None
         return writes
-
-    def _write(self, writes: tuple[Write, ...], data: bytes = b"") -> None:
-        if "head" in writes:
-            self._sink.open(self._head, self._content_type)
-        if "data" in writes:
-            self._sink.data(b"" if self._drops_body else data, more="end" not in writes)
-        if "end" in writes:
-            self._sink.end(None)

@@ -69,10 +69,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             await asyncio.sleep(0)  # let `connection_lost` be called, before any more is written
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, pieces: list[bytes]) -> None:
         """Send the pieces, without copying large ones."""
-        if sum(map(len, pieces)) <= _JOIN_BELOW:
-            pieces = (b"".join(pieces),)
+        if len(pieces) > 1 and sum(map(len, pieces)) <= _JOIN_BELOW:
+            pieces = [b"".join(pieces)]
         for piece in pieces:
             self._transport.write(piece)
 
@@ -165,7 +165,7 @@ class Post:
         self._unsent += (head, payload)
 
     def data(self, body: bytes, *, more: bool) -> None:
-        if more:
+        if more and self._unsent:
             # The prelude by itself, before the first piece of a stream: in one with it, a function URL has been seen to
             # hold both back (github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/94).
             self.flush()
@@ -178,10 +178,8 @@ class Post:
     async def drain(self) -> None:
         if self._connection is None:
             await self._reconnect()
-        self.flush()
-        connection = self._connection
-        if connection is not None and not connection.is_ready:
-            await connection.drain()
+        if not self.flush() and self._connection is not None:
+            await self._connection.drain()
 
     async def settle(self) -> None:
         if self._is_unsettled:
@@ -198,13 +196,17 @@ class Post:
     def abandon(self, reason: str) -> None:
         self._fail(reason)
 
-    def flush(self) -> None:
-        if self._unsent and self._connection is not None:
+    def flush(self) -> bool:
+        connection = self._connection
+        if connection is None:
+            return not self._unsent
+        if self._unsent:
             if self._reply is None:
                 self._reply = wire.Reply()
                 self._begun()
             pieces, self._unsent = self._unsent, []
-            self._connection.write(*pieces)
+            connection.write(pieces)
+        return connection.is_ready
 
     async def _reconnect(self) -> None:
         """The first connection was closed while the app was still thinking."""

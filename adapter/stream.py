@@ -135,11 +135,12 @@ class ResponseStream:
                 raise AppError(f"a body consists of bytes, not of {type(data).__name__}")
             data = bytes(data)  # the buffer is the app's, to be filled again as soon as this returns
         self._response.body(data, more=more)
-        self._release()
-        if more:
-            await self._sink.drain()
-        else:
+        if self._hold is not None:
+            self._release()
+        if not more:
             await self.settle()
+        elif not self._sink.flush():
+            await self._sink.drain()
 
     async def fail(self, exception: BaseException) -> None:
         """The handler has failed. In mid-stream the response ends, and says so; before it, it can be begun anew."""

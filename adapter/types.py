@@ -68,8 +68,8 @@ class Sink(Protocol):
     def end(self, failure: Failure | None) -> None:
         """The body is complete, or the response has failed."""
 
-    def flush(self) -> None:
-        """Pass on what has been taken."""
+    def flush(self) -> bool:
+        """Pass on what has been taken; False if `drain` has to be waited for before more is said."""
 
     async def drain(self) -> None:
         """`flush`, and wait until more may be said: backpressure."""

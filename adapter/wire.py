@@ -27,6 +27,7 @@ XRAY_CAUSE = "Lambda-Runtime-Function-XRay-Error-Cause"
 LIMIT = 1024 * 1024  # bytes of a reply; the Runtime API's are about 200
 EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's events are up to 6 MB
 
+_LARGE = 16 * 1024  # bytes
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _WITHOUT_BODY = (b"204", b"304")
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
@@ -84,8 +85,10 @@ def _post(
 
 
 def chunk(data: bytes) -> tuple[bytes, ...]:
-    """``data`` as one HTTP chunk, in pieces so as not to copy it; nothing for no data, which would end the body."""
-    return (b"%x\r\n" % len(data), data, b"\r\n") if data else ()
+    """``data`` as one HTTP chunk, in pieces so as not to copy much; nothing for no data, which would end the body."""
+    if len(data) > _LARGE:
+        return (b"%x\r\n" % len(data), data, b"\r\n")
+    return (b"%x\r\n%b\r\n" % (len(data), data),) if data else ()
 
 
 def last_chunk(failure: Failure | None = None) -> bytes:

@@ -46,7 +46,8 @@ class Recorder:
     def end(self, failure: Failure | None) -> None:
         self.calls.append(("failure", failure.type) if failure else ("end", None))
 
-    def flush(self) -> None: ...
+    def flush(self) -> bool:
+        return True
 
     async def drain(self) -> None: ...
 
@@ -191,7 +192,8 @@ class Wire:
         self.ended += 1
         self.bytes += wire.last_chunk(failure)
 
-    def flush(self) -> None: ...
+    def flush(self) -> bool:
+        return True
 
     async def drain(self) -> None: ...
 
