@@ -28,9 +28,14 @@ def register(address: str) -> socket.socket:
     https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
     """
     host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    # Not by socket.create_connection: resolving even an address, it imports the encoding of international names, which
+    # is a millisecond of a cold start.
+    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        connection = socket.create_connection((host.removeprefix("[").removesuffix("]"), int(port)))
+        connection.connect((host, int(port)))
     except (OSError, ValueError) as exception:
+        connection.close()
         raise RuntimeApiError(f"no connection to the Extensions API at {ascii(address)}: {exception}") from exception
     try:
         prefix, field = "/2020-01-01/extension", "Lambda-Extension"
