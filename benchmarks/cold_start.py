@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from .events import JSON
-from .peers import HANDLER_MODE, MANGUM, RUNTIME_MODE, handler_mode, mangum, runtime_mode
+from .peers import HANDLER_MODE, MANGUM, RUNTIME_MODE, handler_mode, mangum, on_one_core, runtime_mode
 from .results import Results, compare
 from .runtime_api import ENVIRONMENT, Function
 
@@ -31,7 +31,8 @@ def measure(results: Results, rounds: int) -> None:
         MANGUM: mangum,
         RUNTIME_MODE: runtime_mode,
     }
-    turns = [{name: _start(start) for name, start in starts.items()} for _ in range(rounds + 1)][1:]  # the first: .pyc
+    with on_one_core():
+        turns = [{name: _start(start) for name, start in starts.items()} for _ in range(rounds + 1)][1:]  # first: .pyc
     for index, what in enumerate(("to the first /next", "to the end of the first response")):
         for ours in (HANDLER_MODE, RUNTIME_MODE):
             figures = ([turn[name][index] for turn in turns] for name in (ours, MANGUM))

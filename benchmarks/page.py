@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .peers import BARE, DIRECT, HANDLER_MODE, RIC, RUNTIME_MODE, RUNTIME_PLAIN
+from .peers import BARE, DIRECT, HANDLER_MODE, LEAST_HANDLER, LEAST_RUNTIME, RIC, RUNTIME_MODE, RUNTIME_PLAIN
 from .results import COLUMNS, Row, number, rows_of, save
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,10 +31,14 @@ _METHOD = """\
 - One FastAPI app and one route, `GET /items/7?q=x` → 21 bytes of JSON, for all that serve it; Node's handler answers
   the same without a framework. The event is a function URL's, of a browser's request.
 - Each is a process of its own, driven by a Runtime API of the benchmark's (uvicorn by HTTP requests over one kept-alive
-  connection), which runs on the other core and does little. All of a section take turns, in short blocks, so that they
-  see the same weather; whole processes are started again several times, since a process keeps the luck of its memory's
-  layout. A ratio is the median of the turns' ratios, with the least and the most; of CPU, a turn is a start.
-- CPU is what the kernel accounts to the process, user and system, all its threads, after it has warmed up.
+  connection), which does little. All of a section take turns, in short blocks, so that they see the same weather; whole
+  processes are started again several times, since a process keeps the luck of its memory's layout. A ratio is the
+  median of the turns' ratios, with the least and the most; of CPU, a turn is a start.
+- CPU is what the kernel accounts to the process, user and system, all its threads, after it has warmed up. It and cold
+  starts are measured with all processes on one core, which is what a function of up to 1,769 MB has: on two, a process
+  is charged for waking another one there, and what is measured differs by tens of percent from run to run.
+- *…and an ASGI call, nothing else* is the least that an adapter can do: the scope is made beforehand, nothing of an
+  event is read but its path, nothing is checked, and the reply has no headers.
 - A cold start is from the start of the process, with its bytecode compiled, to its first `/next`, and to the end of the
   first response. The framework is most of it, and the same in all.
 - *A bare socket* is a loop of blocking `sendall`: no framework; framing only where tokens are told apart. *An ASGI
@@ -86,13 +90,17 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
         yield "| " + " | ".join(cell.strip() for cell in row.cells()) + " |"
 
 
+_FLOORS = (DIRECT, RIC, BARE, LEAST_HANDLER, LEAST_RUNTIME)
+"""Peers that nothing which does more can be below."""
+
+
 def _losses(rows: Iterable[Row]) -> Iterator[str]:
     """Targets that are missed, and comparisons that come out against us."""
     none = True
     for row in rows:
         more_is_better = row.unit in ("MB/s", "a second")
         worse = row.ratio is not None and (row.ratio[0] < 1) == more_is_better and row.ratio[0] != 1
-        floor = row.beside in (DIRECT, RIC, BARE)  # which nothing that does more can be below
+        floor = row.beside in _FLOORS
         if row.met is False or (worse and not floor and row.met is None):
             ratio = "" if row.ratio is None else f"{number(row.ratio[0])} × {row.beside}'s"
             missed = f"; the target is {row.cells()[5]}" if row.met is False else ""
@@ -153,7 +161,7 @@ def plots(document: dict[str, Any], directory: Path) -> None:
     colours = {HANDLER_MODE: "#1f77b4", RUNTIME_MODE: "#0b3d91", RUNTIME_PLAIN: "#6baed6"}
 
     def colour(name: str) -> str:
-        return colours.get(name, "#b0b0b0" if name in (DIRECT, RIC, BARE) else "#d98c3f")
+        return colours.get(name, "#b0b0b0" if name in _FLOORS else "#d98c3f")
 
     def finish(figure: Any, name: str) -> None:
         figure.tight_layout()

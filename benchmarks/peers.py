@@ -23,6 +23,8 @@ MANGUM_WITHOUT = "Mangum with lifespan off"
 RIC = "awslambdaric, empty handler"
 NODE = "Node's streamifyResponse"
 DIRECT = "an ASGI call, no transport"
+LEAST_HANDLER = "awslambdaric and an ASGI call, nothing else"
+LEAST_RUNTIME = "a uvloop runtime and an ASGI call, nothing else"
 BARE = "a bare socket"
 
 WITHOUT_FAST = {"PYTHONPATH": os.pathsep.join(filter(None, (f"{FUNCTIONS}/nothing_extra", os.getenv("PYTHONPATH"))))}
@@ -165,10 +167,29 @@ def cpu_peers() -> dict[str, Callable[[], Peer]]:
         fast[0]: lambda: Server(*fast[1:]),
         plain[0]: lambda: Server(*plain[1:]),
         DIRECT: Direct,
+        LEAST_HANDLER: lambda: Function("least.handler"),
     }
+    if importlib.util.find_spec("uvloop") and importlib.util.find_spec("orjson"):
+        peers[LEAST_RUNTIME] = lambda: Function("least.py", [sys.executable])
     if not why_no_node():
         peers[NODE] = node
     return peers
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Have what is started meanwhile, and what drives it, on one core: a function of up to 1,769 MB has no more.
+
+    A process that waits for another one on another core is charged for waking it, and for finding its own core cold:
+    on a virtual machine a third of what is measured, and most of what differs from run to run.
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+    """
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @contextmanager

@@ -56,4 +56,5 @@ async def main() -> None:
         print(line, end="", flush=True)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
