@@ -148,7 +148,7 @@ class Environment:
         try:
             if handler is not None:
                 over = asyncio.Event()
-                work.begin(self._watch, handler, lambda work: over.set())
+                work.begin(self._watch, handler, lambda _: over.set())
                 await over.wait()
             if work.has_more:
                 await work.finish()

@@ -151,7 +151,7 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
         headers = {name.lower(): value for name, value in headers.items()}
     cookies = field(event, "cookies", list, default=())
     if cookies:
-        headers["cookie"] = "; ".join(map(str, cookies))
+        headers = {**headers, "cookie": "; ".join(map(str, cookies))}
     scheme = forwarded_scheme(headers)
     client = field(http, "sourceIp", str, "requestContext.http.", "")
     return http_scope(

@@ -219,6 +219,7 @@ class Work:
     def end(self) -> None:
         """The invocation goes back to the runtime client."""
         self.state = "over"
+        self._over = None  # a handler that was left behind, and ends later, ends nothing
         self.failed.clear()
         self.invocation.work = self._outer
         if self._watch is not None:

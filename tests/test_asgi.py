@@ -1,5 +1,6 @@
 """`StreamingAdapter` in a unit test: its arguments, and its reply against Mangum's for the same event."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,8 +56,6 @@ async def error() -> None:
 @pytest.fixture(autouse=True)
 def current_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Mangum wants one to be set."""
-    import asyncio
-
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield
@@ -139,6 +138,26 @@ def test_mid_stream_failures_are_a_500_where_nothing_has_been_seen() -> None:
 
     reply = StreamingAdapter(broken, lifespan="off")(function_url(), {})
     assert (reply["statusCode"], reply["body"]) == (500, "Internal Server Error")
+
+
+def test_an_app_that_stops_the_loop_fails_its_own_invocation() -> None:
+    resumed: list[str] = []
+
+    async def stopping(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/stop":
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(0)
+            resumed.append(scope["path"])  # and ends, while the next one is under way, which it does not end
+        else:
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"whole"})
+
+    handler = StreamingAdapter(stopping, lifespan="off")
+    with pytest.raises(RuntimeError, match="the event loop was stopped before the handler was done"):
+        handler(function_url("/stop"), CONTEXT)
+    assert handler(function_url(), CONTEXT)["body"] == "whole"
+    assert resumed == ["/stop"]
 
 
 def test_base_path() -> None:

@@ -67,6 +67,19 @@ def test_nothing_of_one_scope_is_in_the_next() -> None:
     assert shared == ["aws.event"]
 
 
+def test_an_event_is_as_it_was() -> None:
+    event = function_url(cookies=["a=1", "b=2"])
+    for _ in range(2):  # the second time, the names of its headers are known
+        assert (b"cookie", b"a=1; b=2") in map(tuple, read(event).scope["headers"])
+        assert event == function_url(cookies=["a=1", "b=2"])
+
+
+def test_names_of_headers_are_kept_as_they_are_only_in_lower_case() -> None:
+    for _ in range(2):
+        headers = read(function_url(headers={"X-Some": "1", "x-other": "2"})).scope["headers"]
+        assert [name for name, _ in headers][-2:] == [b"x-some", b"x-other"]
+
+
 def test_the_least_event() -> None:
     request = read({"version": "2.0", "requestContext": {"domainName": "a.lambda-url.b", "http": {"method": "get"}}})
     scope = request.scope
