@@ -1,6 +1,7 @@
 """Events that are no HTTP requests: by `event_handler`, by `events_path`, by nobody; under the stock awslambdaric."""
 
 import json
+import sys
 import re
 from typing import Any
 
@@ -53,7 +54,8 @@ def test_what_came_in_has_a_name(event: object, description: str) -> None:
 
 async def test_a_handler_takes_what_is_no_request() -> None:
     async with function("sources.by_sync_handler") as running:
-        for event in ANY:
+        # From Python 3.12 on awslambdaric does not write JSON in ASCII, and half a surrogate pair ends its process.
+        for event in ANY if sys.version_info < (3, 12) else ANY[:-1]:
             invoked = await running.api.run(event)
             assert invoked.result is not None
             assert json.loads(invoked.result) == {"event": event, "request_id": invoked.request_id, "same": True}
