@@ -11,7 +11,7 @@ from .exceptions import AppError, UnknownEventError
 if TYPE_CHECKING:
     from typing import Any
 
-    from .response import Head
+    from mangum.types import Response
 
 
 def describe(event: object) -> str:
@@ -48,10 +48,11 @@ def read_source(event: Any, context: Any, path: str) -> Request:
     """
     body = json.dumps(event).encode()
 
-    def reply(head: Head, content: bytes) -> Any:
-        if head.status >= 400:
+    def result(response: Response) -> Any:
+        status, content = response["status"], response["body"]
+        if status >= 400:
             text = ascii(content[:500].decode("utf-8", "replace"))
-            raise AppError(f"POST {path} has answered {describe(event)} with status {head.status}: {text}")
+            raise AppError(f"POST {path} has answered {describe(event)} with status {status}: {text}")
         try:
             return json.loads(content) if content else None
         except ValueError:
@@ -78,4 +79,4 @@ def read_source(event: Any, context: Any, path: str) -> Request:
         "aws.event": event,
         "aws.context": context,
     }
-    return Request(scope, body, "event", reply)
+    return Request(scope, body, "event", result)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .exceptions import EventError
-from .response import Head
+from .response import MOST_NAMES, Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -51,13 +51,17 @@ class Request:
     custom handler; ``reply`` makes what its front end takes where it does not take a stream, a dict.
     """
 
-    __slots__ = ("body", "reply", "scope", "trigger")
+    __slots__ = ("_handler", "body", "scope", "trigger")
 
-    def __init__(self, scope: Scope, body: bytes, trigger: str, reply: Callable[[Head, bytes], Any]) -> None:
+    def __init__(self, scope: Scope, body: bytes, trigger: str, handler: Callable[[Response], Any]) -> None:
         self.scope = scope
         self.body = body
         self.trigger = trigger
-        self.reply = reply
+        self._handler = handler  # of its trigger
+
+    def reply(self, head: Head, body: bytes) -> Any:
+        headers = [[name.encode("latin-1"), value.encode("latin-1")] for name, value in head.headers]
+        return self._handler({"status": head.status, "headers": headers, "body": body})
 
 
 def read_event(
@@ -89,12 +93,7 @@ def read_event(
     if custom_handlers:
         scope["asgi"] = ASGI.copy()  # whatever one of them says
         scope.setdefault("extensions", {})
-    return Request(scope, body, trigger, functools.partial(_reply, handler))
-
-
-def _reply(handler: Callable[[Response], dict[str, Any]], head: Head, body: bytes) -> dict[str, Any]:
-    headers = [[name.encode("latin-1"), value.encode("latin-1")] for name, value in head.headers]
-    return handler({"status": head.status, "headers": headers, "body": body})
+    return Request(scope, body, trigger, handler)
 
 
 def is_function_url(event: LambdaEvent) -> bool:
@@ -130,7 +129,8 @@ class FunctionURL:
     def scope(self) -> Scope:
         raw_path = path_2_0(self.event)
         path = unquote(raw_path) if "%" in raw_path else raw_path
-        root_path = mounted_at(path, self.config["api_gateway_base_path"])
+        base_path = self.config["api_gateway_base_path"]
+        root_path = "" if base_path == "/" else mounted_at(path, base_path)
         return scope_2_0(self.event, self.context, path, encoded(raw_path), root_path)
 
     @property
@@ -314,7 +314,7 @@ def is_port(text: str) -> bool:
 
 
 def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
-    """The headers as ASGI has them."""
+    """The headers, with names in lower case, as ASGI has them."""
     try:
         return [[_NAMES.get(name) or _name(name), value.encode("latin-1")] for name, value in headers]
     except UnicodeEncodeError:
@@ -323,7 +323,7 @@ def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
 
 def _name(name: str) -> bytes:
     data = name.encode("latin-1")
-    if len(_NAMES) < 1000 and name == name.lower():
+    if len(_NAMES) < MOST_NAMES:
         _NAMES[name] = data
     return data
 

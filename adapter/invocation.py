@@ -26,7 +26,8 @@ class Invocation:
     https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
     """
 
-    __slots__ = ("_trace_id", "answered", "context", "deadline_ms", "invocation_id", "request_id", "work")
+    answered = False
+    work: Work | None = None  # what it has under way
 
     def __init__(
         self,
@@ -41,8 +42,6 @@ class Invocation:
         self.invocation_id = invocation_id
         self.deadline_ms = deadline_ms
         self.context = context
-        self.answered = False
-        self.work: Work | None = None  # what it has under way
         self._trace_id = trace_id
 
     def __repr__(self) -> str:

@@ -53,6 +53,8 @@ _json = json.encoder.encode_basestring_ascii  # a string as JSON: an encoder of 
 _TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 _FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
+MOST_NAMES = 1000
+"""How many different names of headers are remembered: a client can send as many as it likes, an app pass them on."""
 _NAMES: dict[bytes, str] = {}  # names that were found legal, in lower case: an application has few, again and again
 
 
@@ -122,7 +124,7 @@ def _legal_name(name: object) -> str:
     if not isinstance(name, bytes) or not name or name.translate(None, _TOKEN):
         raise AppError(f"http.response.start: {name!a} is not a legal header name")
     lower = name.decode().lower()
-    if len(_NAMES) < 1000:
+    if len(_NAMES) < MOST_NAMES:
         _NAMES[name] = lower
     return lower
 
@@ -251,15 +253,13 @@ class Response:
     ``bodiless`` is the request's part in whether there is a body: True for HEAD.
     """
 
-    __slots__ = ("_bodiless", "_content_type", "_drops_body", "_head", "_sink", "state")
+    state: State = "idle"
+    _head: Head | None = None
+    _content_type = HTTP_INTEGRATION
 
     def __init__(self, sink: Sink, *, bodiless: bool = False) -> None:
-        self.state: State = "idle"
         self._sink = sink
-        self._bodiless = bodiless
-        self._head: Head | None = None
-        self._content_type = HTTP_INTEGRATION
-        self._drops_body = bodiless
+        self._bodiless = self._drops_body = bodiless
 
     def __repr__(self) -> str:
         return f"<Response {self.state}>"

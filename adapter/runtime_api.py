@@ -115,17 +115,18 @@ class Post:
     cannot be known.
     """
 
+    _reply: wire.Reply | None = None  # from the first byte sent; incomplete while it is awaited
+    _connection: Connection | None = None
+    _is_unsettled = False
+    _ended = False
+
     def __init__(self, api: RuntimeApi, request_id: str, invocation_id: str | None, begun: Callable[[], None]) -> None:
         self.lost: Callable[[str], None] = _unheard
-        self._reply: wire.Reply | None = None  # from the first byte sent; incomplete while it is awaited
         self._api = api
         self._head = (request_id, invocation_id)
         self._begun = begun
-        self._connection: Connection | None = None
-        self._is_unsettled = False
         self._waiting: list[asyncio.Future[None]] = []  # until it is settled
         self._unsent: list[bytes] = []
-        self._ended = False
 
     @property
     def request_id(self) -> str:
@@ -176,7 +177,7 @@ class Post:
         self._unsent.append(wire.last_chunk(failure))
 
     async def drain(self) -> None:
-        if self._connection is None:
+        if self._unsent and self._connection is None:
             await self._reconnect()
         if not self.flush() and self._connection is not None:
             await self._connection.drain()
@@ -210,11 +211,10 @@ class Post:
 
     async def _reconnect(self) -> None:
         """The first connection was closed while the app was still thinking."""
-        if self._unsent:
-            try:
-                await self.connect()
-            except RuntimeApiError as exception:
-                self._fail(str(exception))
+        try:
+            await self.connect()
+        except RuntimeApiError as exception:
+            self._fail(str(exception))
 
     def received(self, data: bytes) -> None:
         """Bytes have come from the Runtime API."""

@@ -44,16 +44,17 @@ class ResponseStream:
     https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html
     """
 
+    ended_at = 0.0
+    """When it was over, as `time.monotonic`; 0 before."""
+    _ended: asyncio.Event | None = None  # for who waits for that
+    _hold: asyncio.Handle | None = None
+    _content_type = "application/octet-stream"
+
     def __init__(self, sink: Sink, request_id: str, *, bodiless: bool = False) -> None:
         self._sink = sink
         self._response = Response(sink, bodiless=bodiless)
         self._request_id = request_id
         self._context = contextvars.copy_context()
-        self._content_type = "application/octet-stream"
-        self.ended_at = 0.0
-        """When it was over, as `time.monotonic`; 0 before."""
-        self._ended: asyncio.Event | None = None  # for who waits for that
-        self._hold: asyncio.Handle | None = None
 
     def __repr__(self) -> str:
         return f"<ResponseStream {self.state}>"

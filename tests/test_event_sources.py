@@ -1,8 +1,8 @@
 """Events that are no HTTP requests: by `event_handler`, by `events_path`, by nobody; under the stock awslambdaric."""
 
 import json
-import sys
 import re
+import sys
 from typing import Any
 
 import pytest

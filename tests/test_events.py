@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from adapter.events import FunctionURL, Request, proxy_reply, read_event
 from adapter.exceptions import EventError
-from adapter.response import Head
+from adapter.response import MOST_NAMES, Head
 
 from .events import function_url
 
@@ -78,6 +78,13 @@ def test_names_of_headers_are_kept_as_they_are_only_in_lower_case() -> None:
     for _ in range(2):
         headers = read(function_url(headers={"X-Some": "1", "x-other": "2"})).scope["headers"]
         assert [name for name, _ in headers][-2:] == [b"x-some", b"x-other"]
+
+
+def test_names_of_headers_beyond_those_that_are_remembered() -> None:
+    names = [f"x-{number}" for number in range(MOST_NAMES + 2)]
+    for spelling in (str.lower, str.upper):
+        headers = read(function_url(headers={spelling(name): "1" for name in names})).scope["headers"]
+        assert headers[-len(names) :] == [[name.encode(), b"1"] for name in names]
 
 
 def test_the_least_event() -> None:

@@ -18,6 +18,7 @@ from adapter.response import (
     BODILESS,
     DELIMITER,
     EVENTS,
+    MOST_NAMES,
     SERVER_ERROR,
     SERVER_ERROR_BODY,
     TABLE,
@@ -302,6 +303,12 @@ TestSequences = Sequences.TestCase
 def test_head_parses_what_asgi_sends() -> None:
     head = Head.parse(200, [[b"Content-Type", b" text/plain\t"], (b"x-latin", b"\xe9"), (b"empty", b"")])
     assert (head.status, head.headers) == (200, (("content-type", "text/plain"), ("x-latin", "é"), ("empty", "")))
+
+
+def test_names_beyond_those_that_are_remembered() -> None:
+    for number in range(MOST_NAMES + 2):
+        assert Head.parse(200, [(b"X-%d" % number, b"1")]).headers == ((f"x-{number}", "1"),)
+    assert Head.parse(200, [(b"X-0", b"2"), (b"X-%d" % number, b"2")]).headers == (("x-0", "2"), (f"x-{number}", "2"))
 
 
 @pytest.mark.parametrize("status", [199, 600, 101, 0, -1, "200", None, 200.0])

@@ -63,8 +63,10 @@ class TestHandlers:
             first = await running.api.run({})
             running.api.with_trace_id = False
             second = await running.api.run({})
+            third = await running.api.run({})
         assert json.loads(first.result or b"")["trace"].startswith("Root=")
         assert json.loads(second.result or b"")["trace"] is None
+        assert json.loads(third.result or b"")["trace"] is None
 
     async def test_they_see_what_awslambdaric_shows_them(self) -> None:
         results = []

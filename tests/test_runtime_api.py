@@ -12,6 +12,7 @@ from adapter.exceptions import RuntimeApiError
 from adapter.response import Head
 from adapter.runtime_api import Connection, Post, RuntimeApi
 from adapter.stream import ResponseStream
+from adapter.wire import Reply
 
 from .runtime_api import Invoked, RuntimeAPI
 
@@ -240,6 +241,23 @@ async def test_a_reply_that_ends_with_the_connection(caplog: pytest.LogCaptureFi
             await stream.close()
             assert stream.state == "closed"
     assert not caplog.records
+
+
+async def test_an_event_that_ends_with_the_connection() -> None:
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nLambda-Runtime-Aws-Request-Id: 7\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(old, "127.0.0.1", 0) as server:
+        api = RuntimeApi(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        event: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        connection = await api.connect_next(event.set_result, lambda reason: None, memoryview(bytearray(100)))
+        connection.ask()
+        reply = await event
+    assert (reply.body, reply.headers) == (b"{}", {b"lambda-runtime-aws-request-id": b"7"})
+    assert connection.is_closing
 
 
 async def test_a_loss_of_which_nobody_wants_to_hear(server: RuntimeAPI, api: RuntimeApi) -> None:

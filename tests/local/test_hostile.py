@@ -149,7 +149,7 @@ async def test_20_mb(url: LocalLambda, coding: bytes) -> None:
         await client.send(HEAD + coding + b"\r\n\r\n")
         for _ in range(20):
             await client.send(chunked(part) if b"chunked" in coding else part)
-    assert await client.reply() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    assert (await client.reply()).startswith(b"HTTP/1.1 413 ")  # Python's words for it have changed
     await client.close()
     assert "START RequestId" not in url.terminal.getvalue()
     assert (await url.run(*WORKS)).text == "works"
@@ -158,7 +158,7 @@ async def test_20_mb(url: LocalLambda, coding: bytes) -> None:
 async def test_20_mb_are_refused_before_they_are_sent(url: LocalLambda) -> None:
     client = await connect(url)
     await client.send(HEAD + b"Content-Length: 20000000\r\nExpect: 100-continue\r\n\r\n")
-    assert await client.reply() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    assert (await client.reply()).startswith(b"HTTP/1.1 413 ")  # Python's words for it have changed
     await client.close()
 
 
