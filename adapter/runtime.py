@@ -120,11 +120,11 @@ class Runtime:
         self._over.set()
         exit_in(EXIT, self.ending)
 
-    def begin(self, worker: Worker, event: Reply) -> None:
+    def begin(self, worker: Worker, headers: dict[bytes, bytes], event: bytes) -> None:
         """An event has come. Its handler runs in a task; nothing else does, for an invocation that goes well."""
         # In a context of its own, as under awslambdaric: what a handler leaves in a context variable is not there for
         # the next invocation.
-        self._context.copy().run(self._begin, worker, event)
+        self._context.copy().run(self._begin, worker, headers, event)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.Task(work, loop=self.loop, context=self._context.copy())
@@ -137,8 +137,7 @@ class Runtime:
         await self._end()
         return self.ending or 0
 
-    def _begin(self, worker: Worker, event: Reply) -> None:
-        headers = event.headers
+    def _begin(self, worker: Worker, headers: dict[bytes, bytes], event: bytes) -> None:
         deadline = headers.get(b"lambda-runtime-deadline-ms", b"")
         invocation = Invocation(
             headers[b"lambda-runtime-aws-request-id"].decode("latin-1"),
@@ -154,9 +153,9 @@ class Runtime:
             context = self._bootstrap.context(headers, invocation.request_id, invocation.deadline_ms)
             invocation.context = context
             if headers.get(b"content-type") == b"application/json":
-                value = self._read(event.body)
+                value = self._read(event)
             else:
-                value = self._bootstrap.unmarshal(event.body, text(headers, b"content-type"))
+                value = self._bootstrap.unmarshal(event, text(headers, b"content-type"))
             self._handle(value, context, functools.partial(self._ended, worker))
         except Exception as exception:
             worker.ending = asyncio.Task(self._fail(worker, invocation, exception), loop=self.loop)
@@ -288,10 +287,16 @@ class Worker:
             self._connection.ask()
 
     def received(self, reply: Reply) -> None:
-        if reply.status == 200 and b"lambda-runtime-aws-request-id" in reply.headers:
-            self._failures = 0
-            self._runtime.begin(self, reply)
-            return
+        if reply.status == 200:
+            try:
+                headers = reply.headers
+            except RuntimeApiError as exception:
+                self.lost(str(exception))
+                return
+            if b"lambda-runtime-aws-request-id" in headers:
+                self._failures = 0
+                self._runtime.begin(self, headers, reply.body)
+                return
         answer = f"the Runtime API answered {reply.status} {ascii(reply.body[:500].decode('utf-8', 'replace').strip())}"
         if reply.status >= 500:
             self._give_up(answer)

@@ -30,6 +30,7 @@ EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's event
 _LARGE = 16 * 1024  # bytes
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _WITHOUT_BODY = (b"204", b"304")
+_LENGTH, _ENCODING, _CONNECTION = b"\r\ncontent-length:", b"\r\ntransfer-encoding:", b"\r\nconnection:"
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
 
 
@@ -102,8 +103,7 @@ class Reply:
     """What the Runtime API answers, read from bytes that come in pieces of any size.
 
     To a post ``status`` is 202 when it has taken the whole response; to
-    ``/next`` it is 200, and ``body`` an event. ``headers`` are as they came, names
-    in lower case. All of these are there when it `is_complete`.
+    ``/next`` it is 200, and ``body`` an event. These are there when it `is_complete`.
 
     `feed` raises `RuntimeApiError` for what is not HTTP/1.1, for more than
     ``limit`` bytes, and for bytes after the reply: the Runtime API speaks only
@@ -111,14 +111,14 @@ class Reply:
     """
 
     __slots__ = (
-        *("body", "headers", "is_complete", "keep_alive", "status"),
-        *("_buffer", "_left", "_limit", "_pieces", "_read", "_room"),
+        *("body", "is_complete", "keep_alive", "status"),
+        *("_buffer", "_fields", "_left", "_limit", "_pieces", "_read", "_room"),
     )
 
     # There when the head has been read.
     status: int
-    headers: dict[bytes, bytes]
     keep_alive: bool
+    _fields: bytes  # of the head, with the line break before each
     _left: int  # bytes, of the body or of its present chunk
     _pieces: list[bytes]  # of the body
     # There at the end.
@@ -146,6 +146,20 @@ class Reply:
             self._finish()
         return self.is_complete
 
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """The head's fields as they came, names in lower case. `RuntimeApiError` for what is none.
+
+        Read each time they are asked for: of the reply to a post nobody wants more than its length.
+        """
+        headers = {}
+        for field in self._fields.split(b"\r\n")[1:]:
+            name, colon, value = field.partition(b":")
+            if not colon or not name or name[0] <= 0x20 or name[-1] <= 0x20:
+                raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
+            headers[name.lower()] = value.strip()
+        return headers
+
     # The state is what is read next. Each of these consumes what there is of it, and tells whether that was all.
 
     def _head(self) -> bool:
@@ -153,29 +167,25 @@ class Reply:
         if not end:
             return False
         self._buffer = rest
-        status_line, *fields = head.split(b"\r\n")
+        status_line, line_break, fields = head.partition(b"\r\n")
         version, status, space = status_line[:9], status_line[9:12], status_line[12:13]
         if version not in _VERSIONS or not status.isdigit() or not b"100" <= status or space not in b" ":
             raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
-        self.headers = headers = {}
-        for field in fields:
-            name, colon, value = field.partition(b":")
-            if not colon or not name or name[0] <= 0x20 or name[-1] <= 0x20:
-                raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
-            headers[name.lower()] = value.strip()
-        length = headers.get(b"content-length", b"")
+        if status < b"200":
+            return True  # 100 Continue and its kind: the reply is still to come
+        self._fields = line_break + fields
+        framing = self._fields.lower()
+        length = _value(framing, _LENGTH)
         if length and (not length.isdigit() or len(length) > 10):
             raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
         self.status = int(status)
-        if status < b"200":
-            return True  # 100 Continue and its kind: the reply is still to come
-        self.keep_alive = version == _VERSIONS[0]
-        if b"connection" in headers:
-            self.keep_alive = self.keep_alive and b"close" not in headers[b"connection"].lower()
+        self.keep_alive = version == _VERSIONS[0] and (
+            _CONNECTION not in framing or b"close" not in _value(framing, _CONNECTION)
+        )
         self._pieces = []
         if status in _WITHOUT_BODY:
             self._finish()
-        elif headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+        elif _ENCODING in framing and _value(framing, _ENCODING) == b"chunked":
             self._read = Reply._chunk_size
         elif not length:
             self.keep_alive = False
@@ -251,3 +261,8 @@ class Reply:
         self.body = b"".join(self._pieces)
         self.is_complete = True
         self._read = Reply._nothing
+
+
+def _value(fields: bytes, name: bytes) -> bytes:
+    """The value of the first field of this name, with what stands before and after a name; empty if there is none."""
+    return fields.partition(name)[2].partition(b"\r\n")[0].strip()

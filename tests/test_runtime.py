@@ -273,6 +273,12 @@ class TestTheRuntimeApi:
         assert "closed by the Runtime API" in running.whole
         assert "did not answer in HTTP/1.1" in running.whole
 
+    async def test_nor_can_one_with_a_header_that_is_none(self, env: dict[str, str]) -> None:
+        async with function("kinds.plain", client="adapter", env=env) as running:
+            running.api.next_fails = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon\r\n\r\n{}"]
+            assert (await running.api.run({})).result is not None
+        assert "the Runtime API sent a bad header: b'no colon'" in running.whole
+
     async def test_but_not_for_ever(self, env: dict[str, str]) -> None:
         async with function("kinds.plain", client="adapter", env=env) as running:
             running.api.next_fails = [b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"] * 5
