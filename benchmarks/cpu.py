@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Mapping
 
 from .peers import (
     DIRECT,
@@ -16,6 +17,7 @@ from .peers import (
     RUNTIME_MODE,
     RUNTIME_PLAIN,
     Peer,
+    adapters_alone,
     cpu_peers,
     on_one_core,
     running,
@@ -25,14 +27,24 @@ from .peers import (
 from .results import Results, compare
 
 SECTION = "CPU per invocation, JSON route"
+NOTHING = "CPU per invocation, an app that does nothing"
 
 
-def measure(results: Results, starts: int, rounds: int = 10, block: int = 100) -> None:
+def measure(results: Results, starts: int) -> None:
+    """Of FastAPI's JSON route, of which the app is a large part; and of as little of an app as there can be."""
+    _json_route(results, _costs(cpu_peers(), starts))
+    costs = _costs(adapters_alone(), starts)
+    for ours, most in ((HANDLER_MODE, 0.75), (RUNTIME_MODE, 0.45), (RUNTIME_PLAIN, 0.45)):
+        results.rows.append(compare(NOTHING, ours, "us", costs[ours], MANGUM, costs[MANGUM], most=most))
+
+
+def _costs(
+    peers: Mapping[str, Callable[[], Peer]], starts: int, rounds: int = 10, block: int = 100
+) -> dict[str, list[float]]:
     """Blocks of invocations in turn, several times with fresh processes.
 
     A process keeps the luck that it had with its memory's layout, and the machine is not this one's alone.
     """
-    peers = cpu_peers()
     costs: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(starts):
         with on_one_core(), running(peers) as processes:
@@ -41,7 +53,10 @@ def measure(results: Results, starts: int, rounds: int = 10, block: int = 100) -
             turns = [[_cost(process, block) for process in processes.values()] for _ in range(rounds)]
         for name, figures in zip(processes, zip(*turns, strict=True), strict=True):
             costs[name].append(statistics.median(figures))
+    return costs
 
+
+def _json_route(results: Results, costs: dict[str, list[float]]) -> None:
     def row(ours: str, beside: str, most: float | None = None) -> None:
         if ours in costs and beside in costs:
             results.rows.append(compare(SECTION, ours, "us", costs[ours], beside, costs[beside], most=most))

@@ -37,6 +37,7 @@ _METHOD = """\
 - CPU is what the kernel accounts to the process, user and system, all its threads, after it has warmed up. It and cold
   starts are measured with all processes on one core, which is what a function of up to 1,769 MB has: on two, a process
   is charged for waking another one there, and what is measured differs by tens of percent from run to run.
+- *An app that does nothing* is an ASGI function that answers with the same 21 bytes: what differs is the adapters' own.
 - *…and an ASGI call, nothing else* is the least that an adapter can do: the scope is made beforehand, nothing of an
   event is read but its path, nothing is checked, and the reply has no headers.
 - A cold start is from the start of the process, with its bytecode compiled, to its first `/next`, and to the end of the

@@ -176,6 +176,16 @@ def cpu_peers() -> dict[str, Callable[[], Peer]]:
     return peers
 
 
+def adapters_alone() -> dict[str, Callable[[], Peer]]:
+    """Our two modes and Mangum, with an app that does nothing."""
+    return {
+        HANDLER_MODE: lambda: Function("nothing.ours"),
+        MANGUM: lambda: Function("nothing.mangums"),
+        RUNTIME_MODE: lambda: Function("nothing.ours", RUNTIME),
+        RUNTIME_PLAIN: lambda: Function("nothing.ours", RUNTIME, WITHOUT_FAST),
+    }
+
+
 @contextmanager
 def on_one_core() -> Iterator[None]:
     """Have what is started meanwhile, and what drives it, on one core: a function of up to 1,769 MB has no more.
