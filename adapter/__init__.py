@@ -41,12 +41,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .asgi import StreamingAdapter
+    from .background import BackgroundFailure, wait_until
     from .blocking import BlockingResponseStream
     from .executor import Executor
     from .handler import streamify
     from .invocation import current_invocation, log_filter, remaining_time
     from .stream import ResponseStream
-    from .work import BackgroundFailure, wait_until
 else:
 
     def __getattr__(name: str) -> object:
@@ -57,7 +57,7 @@ else:
         return globals().setdefault(name, getattr(importlib.import_module(module, __name__), name))
 
     _MODULES = {
-        "BackgroundFailure": ".work",
+        "BackgroundFailure": ".background",
         "BlockingResponseStream": ".blocking",
         "Executor": ".executor",
         "ResponseStream": ".stream",
@@ -66,5 +66,5 @@ else:
         "log_filter": ".invocation",
         "remaining_time": ".invocation",
         "streamify": ".handler",
-        "wait_until": ".work",
+        "wait_until": ".background",
     }

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from mangum.types import LambdaConfig, LambdaHandler
 
+    from .background import BackgroundFailure
     from .environment import Over
     from .events import Request
     from .types import ASGIApp, LifespanMode
-    from .work import BackgroundFailure, Hook
+    from .work import Hook
 
 
 class StreamingAdapter:

@@ -15,7 +15,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError
-from .log import log_exception
 from .response import SERVER_ERROR, SERVER_ERROR_BODY, Head
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ class HTTPCycle:
             if is_background:
                 self._work.fail(name or "of the application", exception, seconds)
         if not (is_background and self._work.rules.raise_background_errors):
+            from .log import log_exception
+
             # Here, in the app's own task and context: tracers go by the context to see an exception once.
             request_id = ascii(self._work.invocation.request_id)
             log_exception(exception, "%s failed in RequestId %s; %s", what, request_id, consequence)

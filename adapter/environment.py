@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from .exceptions import RuntimeApiError
 from .invocation import Invocation
-from .log import log_exception, logger
-from .ric import Seam
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
 from .work import Watch, make_task, unretrieved
@@ -189,6 +187,8 @@ class Environment:
 
     def shut_down_on_sigterm(self) -> None:
         """End the lifespans on SIGTERM, under awslambdaric too; before the first event is asked for."""
+        from .ric import Seam
+
         if isinstance(self._source, Seam) and self._termination is None and self.api is not None:
             from .termination import Termination
 
@@ -196,6 +196,8 @@ class Environment:
 
     async def shut_down(self, seconds: float) -> None:
         """End the lifespans, all at once; one that is not done in time is left. What they raise is logged."""
+        from .log import log_exception, logger
+
         tasks = [asyncio.Task(lifespan.shutdown(), loop=self.loop, name="shutdown") for lifespan in self.lifespans]
         self.lifespans.clear()
         if tasks:
@@ -236,6 +238,8 @@ def environment() -> Environment:
     if made is None:
         address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
         if address:
+            from .ric import Seam
+
             made = Environment(RuntimeApi(address), Seam.install())
             # The process is ours: what asks for "the" loop while it is being imported gets the one its requests run on.
             asyncio.set_event_loop(made.loop)

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import TypeAlias
 
+    from .background import BackgroundFailure
     from .blocking import BlockingResponseStream
     from .environment import Environment, Over
     from .types import Handler, StreamingHandler
-    from .work import BackgroundFailure, Hook
+    from .work import Hook
 
     _Write: TypeAlias = Callable[[Any, ResponseStream, Any], Awaitable[Any]]
 

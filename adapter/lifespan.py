@@ -9,7 +9,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError, LifespanFailure
-from .log import log_exception, logger
 
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
@@ -94,6 +93,8 @@ class Lifespan:
             if self._exception is not None:
                 raise LifespanFailure("the application's startup was cancelled") from self._exception
             raise LifespanFailure(self._message or "the application does not speak the lifespan protocol")
+        from .log import logger
+
         logger.info("The application does not speak the lifespan protocol")
 
     async def shutdown(self) -> None:
@@ -113,6 +114,8 @@ class Lifespan:
         except (Exception, asyncio.CancelledError) as exception:
             self._exception = exception
             if self._phase == "started":
+                from .log import log_exception
+
                 log_exception(exception, "The application's lifespan has ended before its shutdown")
             self._advance(_ON_RAISE.get(self._phase, self._phase))
         else:

@@ -26,6 +26,7 @@ from .environment import Environment, occupy
 from .exceptions import ConfigurationError, RuntimeApiError, SeamError
 from .invocation import Invocation, current, enter
 from .log import logger
+from .next_connection import NextConnection
 from .runtime_api import RuntimeApi
 from .termination import CANCEL, EXIT, GIVE_UP, LEAVE, exit_in, former_handler, register_for_sigterm
 from .unmarshal import reader
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from .environment import Over
-    from .runtime_api import NextConnection, Post
+    from .runtime_api import Post
     from .wire import Reply
 
 # A /next that fails is asked for again: how often, and after how many seconds, doubled each time. As awslambdaric.
@@ -315,11 +316,14 @@ class Worker:
     async def _open(self) -> None:
         runtime = self._runtime
         try:
-            self._connection = await runtime.api.connect_next(self.received, self.lost, runtime.buffer)
+            self._connection = await runtime.api.open(self._protocol)
         except RuntimeApiError as exception:
             self._give_up(str(exception))
         else:
             self._connection.ask()
+
+    def _protocol(self) -> NextConnection:
+        return NextConnection(self._runtime.api.address, self.received, self.lost, self._runtime.buffer)
 
     def _give_up(self, reason: str) -> None:
         logger.error("No events can be fetched any more, and the process ends: %s", reason)

@@ -1,8 +1,8 @@
-"""The connections to the Runtime API: posts over kept-alive ones, and ``/next``, which has its own.
+"""Posts to the Runtime API, over kept-alive connections.
 
 One connection serves one response after another, where an environment has one
-invocation at a time; else as many as there are posts at once. Under
-awslambdaric ``/next`` is not ours.
+invocation at a time; else as many as there are posts at once. ``/next`` has
+its own (`adapter.next_connection`); under awslambdaric it is not ours.
 """
 
 from __future__ import annotations
@@ -273,70 +273,6 @@ def _unheard(reason: str) -> None:
     """For a loss of which nobody wants to hear."""
 
 
-class NextConnection(asyncio.BufferedProtocol):
-    """The connection on which one ``/next`` after another is asked for, and nothing else.
-
-    A pending one is neither cancelled nor timed out: its event would be handed to nobody
-    (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-next). `received` is called with the
-    reply, or ``lost`` with what was wrong.
-    """
-
-    _transport: asyncio.Transport
-
-    def __init__(
-        self, api: RuntimeApi, received: Callable[[wire.Reply], None], lost: Callable[[str], None], buffer: memoryview
-    ) -> None:
-        self._request = wire.next_request(api.address)
-        self._reply: wire.Reply | None = None  # while it is awaited
-        self._received = received
-        self._lost = lost
-        self._buffer = buffer
-
-    def connection_made(self, transport: Any) -> None:  # asyncio's, or uvloop's, which is no asyncio.Transport
-        self._transport = transport
-
-    @property
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def ask(self) -> None:
-        self._reply = wire.Reply(wire.EVENT_LIMIT)
-        self._transport.write(self._request)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        reply = self._reply
-        if reply is None:
-            self._transport.abort()  # nobody asked
-            return
-        try:
-            is_complete = reply.feed(bytes(self._buffer[:nbytes]))
-        except RuntimeApiError as exception:
-            self._reply = None
-            self._transport.abort()
-            self._lost(str(exception))
-        else:
-            if is_complete:
-                self._answered(reply)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        reply, self._reply = self._reply, None
-        if reply is None:
-            return
-        if reply.feed_eof():
-            self._answered(reply)
-        else:
-            self._lost(f"the connection was lost: {exc or 'closed by the Runtime API'}")
-
-    def _answered(self, reply: wire.Reply) -> None:
-        self._reply = None
-        if not reply.keep_alive:
-            self._transport.abort()
-        self._received(reply)
-
-
 class RuntimeApi:
     """The Runtime API at ``address``, ``host:port`` as ``AWS_LAMBDA_RUNTIME_API`` has it."""
 
@@ -367,15 +303,10 @@ class RuntimeApi:
 
     async def connect(self) -> Connection:
         """A new connection for posts."""
-        return await self._connect(lambda: Connection(is_watched=self.is_watched))
+        return await self.open(lambda: Connection(is_watched=self.is_watched))
 
-    async def connect_next(
-        self, received: Callable[[wire.Reply], None], lost: Callable[[str], None], buffer: memoryview
-    ) -> NextConnection:
-        """A new connection for ``/next``. ``buffer`` is read into, and can be that of other such connections, too."""
-        return await self._connect(lambda: NextConnection(self, received, lost, buffer))
-
-    async def _connect(self, protocol: Callable[[], P]) -> P:
+    async def open(self, protocol: Callable[[], P]) -> P:
+        """A new connection, for what ``protocol`` makes. `RuntimeApiError` if there is none to be had."""
         host, _, port = self.address.rpartition(":")
         try:
             _, connection = await asyncio.get_running_loop().create_connection(

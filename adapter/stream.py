@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError
-from .log import logger
 from .response import GATEWAY_TIMEOUT, GATEWAY_TIMEOUT_BODY, HTTP_INTEGRATION, Head, Response
 
 if TYPE_CHECKING:
@@ -182,6 +181,8 @@ class ResponseStream:
         self._release()
         self._response.lose()
         self._end()
+        from .log import logger
+
         # It is heard of in the context of a connection, which is another invocation's.
         message = "The response to RequestId %s did not get through: %s"
         self._context.run(logger.error, message, ascii(self._request_id), reason)

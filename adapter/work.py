@@ -15,14 +15,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import AppError, ConfigurationError
-from .invocation import current, current_invocation
+from .invocation import current
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from types import FrameType
     from typing import Literal, TypeAlias
 
+    from .background import BackgroundFailure
     from .invocation import Invocation
     from .stream import ResponseStream
 
@@ -58,26 +59,6 @@ class Rules:
         self.on_background_error = on_background_error
         self.raise_background_errors = raise_background_errors
         self.sse_deadline_event = sse_deadline_event
-
-
-class BackgroundFailure:
-    """What ``on_background_error`` is called with: work whose caller already had its response, and that failed.
-
-    ``name`` is that of the function of a BackgroundTask, or of a task's
-    coroutine; ``seconds`` how long it ran. ``exception`` is `DeadlineExceeded`
-    for work that was cancelled since its time was up.
-    """
-
-    __slots__ = ("exception", "name", "request_id", "seconds")
-
-    def __init__(self, name: str, exception: BaseException, request_id: str, seconds: float) -> None:
-        self.name = name
-        self.exception = exception
-        self.request_id = request_id
-        self.seconds = seconds
-
-    def __repr__(self) -> str:
-        return f"<BackgroundFailure of {self.name}: {self.exception!r}>"
 
 
 class Run:
@@ -249,6 +230,8 @@ class Work:
 
     def fail(self, name: str, exception: BaseException, seconds: float) -> None:
         """Keep a failure of background work for the hook, or for the handler to raise."""
+        from .background import BackgroundFailure
+
         self.failures.append(BackgroundFailure(name, exception, self.invocation.request_id, seconds))
 
     def blame(self, exception: BaseException) -> tuple[str, float]:
@@ -344,48 +327,6 @@ def unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
         task_failed(task)
     else:
         loop.default_exception_handler(context)
-
-
-def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any]) -> None:
-    """Have the invocation wait for ``work`` before it ends; the caller of its response does not.
-
-    An awaitable (a coroutine begins now), or a future of an executor. From the
-    event loop and from threads, as with `current_invocation`. It is bounded by
-    the invocation's deadline alone; its failure is logged as that of any
-    background work.
-
-    `AppError` where there is no invocation, or it is over already.
-    """
-    invocation = current_invocation()
-    under_way = invocation.work if invocation is not None else None
-    if under_way is None or under_way.state == "over":
-        raise _refused(work, "wait_until is for the code of an invocation: there is none, or it is over")
-    future: asyncio.Future[Any] | concurrent.futures.Future[Any]
-    if not inspect.isawaitable(work):
-        if not (hasattr(work, "add_done_callback") and hasattr(work, "result")):
-            raise AppError(f"wait_until takes an awaitable or a concurrent.futures.Future, not {work!r}")
-        future = work
-    else:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            if under_way.main is None:
-                message = "wait_until of an awaitable needs the event loop, which is not running here"
-                raise _refused(work, message) from None
-            future = asyncio.run_coroutine_threadsafe(_wait(work), under_way.main.get_loop())
-        else:
-            future = asyncio.ensure_future(work)
-    under_way.futures[future] = name_of(work)
-
-
-def _refused(work: object, message: str) -> AppError:
-    if inspect.iscoroutine(work):
-        work.close()
-    return AppError(message)
-
-
-async def _wait(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 def name_of(thing: Any) -> str:

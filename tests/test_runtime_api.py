@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from adapter.exceptions import RuntimeApiError
+from adapter.next_connection import NextConnection
 from adapter.response import Head
 from adapter.runtime_api import Connection, Post, RuntimeApi
 from adapter.stream import ResponseStream
@@ -253,7 +254,9 @@ async def test_an_event_that_ends_with_the_connection() -> None:
     async with await asyncio.start_server(old, "127.0.0.1", 0) as server:
         api = RuntimeApi(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         event: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        connection = await api.connect_next(event.set_result, lambda reason: None, memoryview(bytearray(100)))
+        connection = await api.open(
+            lambda: NextConnection(api.address, event.set_result, lambda reason: None, memoryview(bytearray(100)))
+        )
         connection.ask()
         reply = await event
     assert (reply.body, reply.headers) == (b"{}", {b"lambda-runtime-aws-request-id": b"7"})
