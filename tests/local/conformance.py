@@ -157,6 +157,7 @@ class Engine(ABC):
         self.address = ""
         self.pid = 0
         self.seen: dict[str, Any] = {}
+        self.sent = asyncio.Event()  # the first call, where a runtime can start without one
         self.terminal = Terminal()
         self._wires: list[Wire] = []
         self._calls: list[asyncio.Task[Any]] = []
@@ -183,6 +184,7 @@ class Engine(ABC):
         """A runtime that has asked for nothing yet, and a caller who waits for it."""
         call = self.invoke()
         await self.started()
+        await self.sent.wait()
         return await self.connect(), call
 
     async def running(self) -> tuple[Wire, str, asyncio.Task[Any]]:
@@ -321,10 +323,16 @@ class Emulator(Engine):
         url = f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations"
         while True:
             try:
-                return await self._client.post(url, content=event, headers=INVOKE_HEADERS)
+                return await self._client.post(
+                    url, content=event, headers=INVOKE_HEADERS, extensions={"trace": self._trace}
+                )
             except httpx.ConnectError:
                 # It does not say when it listens.
                 await asyncio.sleep(0.01)
+
+    async def _trace(self, name: str, info: object) -> None:
+        if name == "http11.send_request_body.complete":
+            self.sent.set()
 
 
 class OnDemandEmulator(Emulator):
@@ -381,6 +389,7 @@ class Ours(Engine):
     def __init__(self, timeout: float) -> None:
         super().__init__()
         self._timeout = timeout
+        self.sent.set()
 
     @abstractmethod
     def make(self, configuration: Configuration, log: Log, tasks: asyncio.TaskGroup) -> Function | ManagedInstance: ...
