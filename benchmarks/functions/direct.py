@@ -2,10 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
 
 from app import app
+
+Message: TypeAlias = MutableMapping[str, Any]
 
 # What a server has made of a request, of the size that a browser's has.
 HEADERS = [
@@ -22,23 +24,23 @@ HEADERS = [
 ]
 
 
-async def receive() -> MutableMapping[str, Any]:
+async def receive() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def send(message: MutableMapping[str, Any]) -> None:
+async def drop(message: Message) -> None:
     pass
 
 
-async def call() -> None:
+async def call(send: Callable[[Message], Awaitable[None]], path: str = "/items/7") -> None:
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "https",
-        "path": "/items/7",
-        "raw_path": b"/items/7",
+        "path": path,
+        "raw_path": path.encode(),
         "query_string": b"q=x",
         "root_path": "",
         "headers": HEADERS,
@@ -52,7 +54,7 @@ async def call() -> None:
 async def main() -> None:
     for line in sys.stdin:
         for _ in range(int(line)):
-            await call()
+            await call(drop)
         print(line, end="", flush=True)
 
 

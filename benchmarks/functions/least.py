@@ -7,37 +7,10 @@ nothing of an event but its path, and nothing of a reply.
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
-from app import app
-from direct import HEADERS
-
-Message: TypeAlias = MutableMapping[str, Any]
-
-
-async def receive() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-async def call(path: str, send: Callable[[Message], Awaitable[None]]) -> None:
-    scope: dict[str, Any] = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "https",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"q=x",
-        "root_path": "",
-        "headers": HEADERS,
-        "client": ("203.0.113.7", 0),
-        "server": ("abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws", 443),
-        "state": {},
-    }
-    await app(scope, receive, send)
-
+from direct import Message, call
 
 loop = asyncio.new_event_loop()
 
@@ -51,7 +24,7 @@ def handler(event: dict[str, str], context: object) -> dict[str, object]:
         else:
             reply["body"] = message["body"].decode()
 
-    loop.run_until_complete(call(event["rawPath"], send))
+    loop.run_until_complete(call(send, event["rawPath"]))
     return reply
 
 
@@ -85,7 +58,7 @@ class Runtime:
         self.answered.set_result(None)
 
     async def serve(self, data: bytes) -> None:
-        await call(loads(data.partition(b"\r\n\r\n")[2])["rawPath"], self.send)
+        await call(self.send, loads(data.partition(b"\r\n\r\n")[2])["rawPath"])
         self.ask()
 
     async def send(self, message: Message) -> None:
