@@ -133,13 +133,15 @@ class Environment:
     def _stop(self, work: Work) -> None:
         """A handler is done: stop the loop, for `serve`.
 
-        At once, which is a turn of the loop less; but what is to be called when the handler's task is done comes with
-        the next turn: anyio ends its worker threads so.
+        At once, which is a turn of the loop less, if nothing would come with the next turn: connections that were
+        closed are closed then, and what is to be called when the handler's task is done is; anyio ends its worker
+        threads so. Afterwards the process may stand still for hours.
         """
-        if work.state == "under way" and work.main is not None and not work.main.is_awaited:
-            self.loop.stop()
-        else:
+        is_awaited = work.main is None or work.main.is_awaited or work.state != "under way"
+        if is_awaited or getattr(self.loop, "_ready", True):  # asyncio's own queue; of which nothing else is asked
             self.loop.call_soon(self.loop.stop)
+        else:
+            self.loop.stop()
 
     async def conduct(self, work: Work, handler: Coroutine[Any, Any, Any] | None) -> Any:
         """`serve`, on the loop."""

@@ -160,6 +160,25 @@ def test_an_app_that_stops_the_loop_fails_its_own_invocation() -> None:
     assert resumed == ["/stop"]
 
 
+@pytest.mark.parametrize("is_next", [True, False])
+def test_what_the_loop_has_to_do_next_is_done_before_it_stops(is_next: bool) -> None:
+    """A connection that is closed, say: asyncio closes it with the loop's next turn."""
+    called: list[str] = []
+
+    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        if is_next:
+            asyncio.get_running_loop().call_soon(called.append, "next")
+        else:
+            task = asyncio.current_task()
+            assert task is not None
+            task.add_done_callback(lambda task: called.append("next"))
+
+    StreamingAdapter(closing, lifespan="off")(function_url(), CONTEXT)
+    assert called == ["next"]
+
+
 def test_base_path() -> None:
     adapter = StreamingAdapter(app, api_gateway_base_path="/api")
     assert adapter(function_url("/api/echo"), {})["statusCode"] == 200
