@@ -39,7 +39,7 @@ def measure(results: Results, starts: int) -> None:
 
 
 def _costs(
-    peers: Mapping[str, Callable[[], Peer]], starts: int, rounds: int = 10, block: int = 100
+    peers: Mapping[str, Callable[[], Peer]], starts: int, rounds: int = 8, block: int = 200
 ) -> dict[str, list[float]]:
     """Blocks of invocations in turn, several times with fresh processes.
 
