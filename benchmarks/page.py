@@ -36,7 +36,8 @@ _METHOD = """\
   median of the turns' ratios, with the least and the most; of CPU, a turn is a start.
 - CPU is what the kernel accounts to the process, user and system, all its threads, after it has warmed up. It and cold
   starts are measured with all processes on one core, which is what a function of up to 1,769 MB has: on two, a process
-  is charged for waking another one there, and what is measured differs by tens of percent from run to run.
+  is charged for waking another one there, and what is measured differs by tens of percent from run to run. For streams
+  the function has a core and the Runtime API the other.
 - *An app that does nothing* is an ASGI function that answers with the same 21 bytes: what differs is the adapters' own.
 - *…and an ASGI call, nothing else* is the least that an adapter can do: the scope is made beforehand, nothing of an
   event is read but its path, nothing is checked, and the reply has no headers.

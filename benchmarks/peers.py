@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, Self
@@ -196,6 +196,20 @@ def on_one_core() -> Iterator[None]:
     """
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def on_cores_apart(functions: Iterable[Function]) -> Iterator[None]:
+    """Have the functions on one core and what drives them on another, where there are two; nothing moves about."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) > 1:
+        for function in functions:
+            os.sched_setaffinity(function.process.pid, {max(cores)})
+        os.sched_setaffinity(0, {min(cores)})
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from .peers import (
     handler_mode,
     mangum,
     node,
+    on_cores_apart,
     runtime_mode,
     why_no_node,
 )
@@ -35,6 +36,7 @@ def measure(results: Results, rounds: int) -> None:
         starts[NODE] = node
     with ExitStack() as stack:
         functions = {name: stack.enter_context(start()) for name, start in starts.items()}
+        stack.enter_context(on_cores_apart(functions.values()))
         for name, function in functions.items():
             if name != BARE:
                 function.serve(100)
