@@ -200,7 +200,7 @@ def test_a_header_that_is_none_is_an_error_for_who_asks_for_headers(field: bytes
     assert reply.feed(OK.replace(b"Content-Type: application/json", field))
     assert reply.status == 202
     with pytest.raises(RuntimeApiError, match="bad header"):
-        reply.headers  # noqa: B018
+        dict(reply.headers)
 
 
 @pytest.mark.parametrize("size", range(1, len(OK)))
