@@ -106,7 +106,7 @@ class Bootstrap:
             raise SeamError("SnapStart needs awslambdaric 3.0 or newer") from None
         wait(self._client, self._sink)
 
-    def context(self, headers: Mapping[bytes, bytes], request_id: str, deadline_ms: int | None) -> Any:
+    def context(self, headers: Mapping[str, str], request_id: str, deadline_ms: int | None) -> Any:
         """The context object, of what came with the event.
 
         https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
@@ -114,11 +114,11 @@ class Bootstrap:
         arguments = [
             deadline_ms,
             request_id,
-            text(headers, b"lambda-runtime-invoked-function-arn"),
-            text(headers, b"lambda-runtime-aws-tenant-id"),
+            headers.get("lambda-runtime-invoked-function-arn") or None,
+            headers.get("lambda-runtime-aws-tenant-id") or None,
         ][: 4 if self._with_tenant_id else 3]
-        client_context = text(headers, b"lambda-runtime-client-context")
-        identity = text(headers, b"lambda-runtime-cognito-identity")
+        client_context = headers.get("lambda-runtime-client-context") or None
+        identity = headers.get("lambda-runtime-cognito-identity") or None
         if client_context or identity:
             return self._module.create_lambda_context(client_context, identity, *arguments)
         if self._pattern is None:
@@ -173,14 +173,10 @@ class _Pattern:
         if not self._is_usable:
             return self._create(*arguments)
         context = object.__new__(self._class)
-        context.__dict__ = {**self._values, **dict(zip(self._names, arguments, strict=True))}
+        context.__dict__ = values = self._values.copy()
+        for name, argument in zip(self._names, arguments, strict=True):
+            values[name] = argument
         return context
-
-
-def text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    """A header of ``/next``; an empty one is none."""
-    value = headers.get(name)
-    return value.decode("utf-8", "replace") if value else None
 
 
 def _identify(record: logging.LogRecord) -> bool:

@@ -45,7 +45,7 @@ def register(address: str) -> socket.socket:
             + _BODY
         )
         reply = _read(connection)
-        identifier = reply.headers.get(b"lambda-extension-identifier", b"").decode("latin-1")
+        identifier = reply.headers.get("lambda-extension-identifier", "")
         if reply.status != 200 or not identifier:
             answer = ascii(reply.body.decode("utf-8", "replace").strip())
             raise RuntimeApiError(f"the Extensions API answered {reply.status} {answer}")

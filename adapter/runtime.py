@@ -21,7 +21,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .bootstrap import Bootstrap, text
+from .bootstrap import Bootstrap
 from .environment import Environment, occupy
 from .exceptions import ConfigurationError, RuntimeApiError, SeamError
 from .invocation import Invocation, current, enter
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 # A /next that fails is asked for again: how often, and after how many seconds, doubled each time. As awslambdaric.
 _ATTEMPTS, _DELAY = 5, 0.1
 
-_READ = 64 * 1024  # bytes
-
 # A handler that is not ours is cancelled this many seconds before its deadline. One that calls an adapter inside leaves
 # that to the adapter, which does it earlier.
 _MARGIN = 0.25
@@ -61,7 +59,6 @@ class Runtime:
 
     def __init__(self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None) -> None:
         self.api = api
-        self.buffer = memoryview(bytearray(_READ))
         self.ending: int | None = None  # the exit status, from when on nothing more is asked for
         self.loop = _event_loop()
         self._bootstrap = bootstrap
@@ -121,7 +118,7 @@ class Runtime:
         self._over.set()
         exit_in(EXIT, self.ending)
 
-    def begin(self, worker: Worker, headers: dict[bytes, bytes], event: bytes) -> None:
+    def begin(self, worker: Worker, headers: dict[str, str], event: bytes) -> None:
         """An event has come. Its handler runs in a task; nothing else does, for an invocation that goes well."""
         # In a context of its own, as under awslambdaric: what a handler leaves in a context variable is not there for
         # the next invocation.
@@ -138,25 +135,26 @@ class Runtime:
         await self._end()
         return self.ending or 0
 
-    def _begin(self, worker: Worker, headers: dict[bytes, bytes], event: bytes) -> None:
-        deadline = headers.get(b"lambda-runtime-deadline-ms", b"")
+    def _begin(self, worker: Worker, headers: dict[str, str], event: bytes) -> None:
+        deadline = headers.get("lambda-runtime-deadline-ms", "")
+        trace_id = headers.get("lambda-runtime-trace-id", "")
         invocation = Invocation(
-            headers[b"lambda-runtime-aws-request-id"].decode("latin-1"),
-            text(headers, b"lambda-runtime-invocation-id"),
-            int(deadline) if deadline.isdigit() else None,
-            trace_id=text(headers, b"lambda-runtime-trace-id") or "",
+            headers["lambda-runtime-aws-request-id"],
+            headers.get("lambda-runtime-invocation-id"),
+            int(deadline) if deadline.isdecimal() else None,
+            trace_id=trace_id,
         )
         enter(invocation, alone=self._concurrency == 1)
         if self._sets_trace_id:
-            self._set_trace_id(invocation.trace_id)
+            self._set_trace_id(trace_id)
         self._under_way.add(invocation)
         try:
             context = self._bootstrap.context(headers, invocation.request_id, invocation.deadline_ms)
             invocation.context = context
-            if headers.get(b"content-type") == b"application/json":
+            if headers.get("content-type") == "application/json":
                 value = self._read(event)
             else:
-                value = self._bootstrap.unmarshal(event, text(headers, b"content-type"))
+                value = self._bootstrap.unmarshal(event, headers.get("content-type") or None)
             self._handle(value, context, functools.partial(self._ended, worker))
         except Exception as exception:
             worker.ending = asyncio.Task(self._fail(worker, invocation, exception), loop=self.loop)
@@ -282,7 +280,7 @@ class Worker:
         """Ask for an event, however long it takes to come; not once the process is about to end."""
         if self._runtime.ending is not None:
             return
-        if self._connection is None or self._connection.is_closing:
+        if self._connection is None or self._connection.is_closed:
             self._opening = self._runtime.spawn(self._open())
         else:
             self._connection.ask()
@@ -294,7 +292,7 @@ class Worker:
             except RuntimeApiError as exception:
                 self.lost(str(exception))
                 return
-            if b"lambda-runtime-aws-request-id" in headers:
+            if "lambda-runtime-aws-request-id" in headers:
                 self._failures = 0
                 self._runtime.begin(self, headers, reply.body)
                 return
@@ -316,14 +314,13 @@ class Worker:
     async def _open(self) -> None:
         runtime = self._runtime
         try:
-            self._connection = await runtime.api.open(self._protocol)
+            self._connection = NextConnection(
+                await runtime.api.connect(), runtime.api.address, self.received, self.lost
+            )
         except RuntimeApiError as exception:
             self._give_up(str(exception))
         else:
             self._connection.ask()
-
-    def _protocol(self) -> NextConnection:
-        return NextConnection(self._runtime.api.address, self.received, self.lost, self._runtime.buffer)
 
     def _give_up(self, reason: str) -> None:
         logger.error("No events can be fetched any more, and the process ends: %s", reason)

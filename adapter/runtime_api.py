@@ -8,101 +8,20 @@ its own (`adapter.next_connection`); under awslambdaric it is not ours.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import wire
+from .connection import Connection
 from .exceptions import RuntimeApiError
 from .response import DELIMITER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
 
     from .response import Failure, Head
 
-    P = TypeVar("P", bound=asyncio.BaseProtocol)
-
 _DELIMITER = b"".join(wire.chunk(DELIMITER))
-_JOIN_BELOW = 128 * 1024  # bytes: up to here one copy costs less than two more system calls
-
-
-class Connection(asyncio.BufferedProtocol):
-    """One HTTP/1.1 connection to the Runtime API. asyncio sets TCP_NODELAY on it."""
-
-    _transport: asyncio.Transport
-
-    def __init__(self, *, is_watched: bool = False) -> None:
-        self.writable = asyncio.Event()
-        self.writable.set()
-        self.post: Post | None = None
-        self._poll = None if is_watched else select.poll()
-        # Kept: for a protocol without a buffer of its own, asyncio has 256 KiB mapped and unmapped for each read.
-        self._received = memoryview(bytearray(4096))
-
-    def connection_made(self, transport: Any) -> None:  # asyncio's, or uvloop's, which is no asyncio.Transport
-        self._transport = transport
-        if self._poll is not None:
-            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether a post can be begun on it.
-
-        Where the loop does not run between invocations (it is not watched), a
-        close that came in the meantime is still unread: a quiet connection must
-        have nothing to read.
-        """
-        is_quiet = self._poll is None or not self._poll.poll(0)
-        return self.post is None and not self._transport.is_closing() and is_quiet
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether more can be written at once."""
-        return self.writable.is_set() and not self._transport.is_closing()
-
-    async def drain(self) -> None:
-        """Wait until more can be written."""
-        await self.writable.wait()
-        if self._transport.is_closing():
-            await asyncio.sleep(0)  # let `connection_lost` be called, before any more is written
-
-    def write(self, pieces: list[bytes]) -> None:
-        """Send the pieces, without copying large ones."""
-        if len(pieces) > 1 and sum(map(len, pieces)) <= _JOIN_BELOW:
-            pieces = [b"".join(pieces)]
-        for piece in pieces:
-            self._transport.write(piece)
-
-    def abort(self) -> None:
-        """Close it, whatever has been written to it."""
-        self._transport.abort()
-
-    def pause_writing(self) -> None:
-        self.writable.clear()
-
-    def resume_writing(self) -> None:
-        self.writable.set()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._received
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.post is None:
-            self.abort()  # nobody asked
-        else:
-            self.post.received(bytes(self._received[:nbytes]))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.writable.set()  # whoever waits must go on, to find the response lost
-        if self.post is not None and exc is not None:
-            # A write failed; the refusal that explains it can still be there to be read.
-            with contextlib.suppress(OSError):
-                self.post.received(os.read(self._transport.get_extra_info("socket").fileno(), 65536))
-        if self.post is not None:
-            self.post.disconnected(str(exc or "closed by the Runtime API"))
+_READ = 64 * 1024  # bytes
 
 
 class Post:
@@ -137,14 +56,14 @@ class Post:
         self._connection = connection = self._api.kept()
         if connection is None:
             return False
-        connection.post = self
+        connection.owner = self
         return True
 
     async def connect(self) -> None:
         """Have a connection; nothing is sent yet. `RuntimeApiError` if there is none to be had."""
         if not self.take_kept():
             self._connection = await self._api.connect()
-            self._connection.post = self
+            self._connection.owner = self
 
     def open(self, head: Head | None, content_type: str) -> None:
         self._is_unsettled = True
@@ -232,7 +151,7 @@ class Post:
     def disconnected(self, reason: str) -> None:
         """The connection is of no more use."""
         if self._reply is None:
-            self._release(Connection.abort)
+            self._release(Connection.close)
         elif self._reply.feed_eof():
             self._answered(self._reply)
         else:
@@ -241,7 +160,7 @@ class Post:
     def _answered(self, reply: wire.Reply) -> None:
         self._api.container_error |= reply.status >= 500
         if reply.status == 202 and self._ended:
-            self._release(self._api.keep if reply.keep_alive else Connection.abort)
+            self._release(self._api.keep if reply.keep_alive else Connection.close)
             self.lost = _unheard  # else post and stream would hold each other, until a collection
             self._settled()
         else:
@@ -252,9 +171,9 @@ class Post:
     def _fail(self, reason: str) -> None:
         """The response cannot be completed. What is left of the request body makes the connection useless."""
         self._unsent.clear()
-        self._release(Connection.abort)
-        self._settled()
+        self._release(Connection.close)
         self.lost(reason)
+        self._settled()
 
     def _settled(self) -> None:
         self._is_unsettled = False
@@ -264,7 +183,7 @@ class Post:
 
     def _release(self, end: Callable[[Connection], None]) -> None:
         if self._connection is not None:
-            self._connection.post = None
+            self._connection.owner = None
             end(self._connection)
             self._connection = None
 
@@ -283,18 +202,23 @@ class RuntimeApi:
         self.container_error = False
         """Whether it has answered 5xx: "Non-recoverable state. Runtime should exit promptly"."""
         self._idle: list[Connection] = []  # the one used last is used next
+        self._buffer = memoryview(bytearray(_READ))
 
     def post(self, request_id: str, invocation_id: str | None, begun: Callable[[], None]) -> Post:
         """A post, to be connected; ``begun`` is called just before its first byte."""
         return Post(self, request_id, invocation_id, begun)
 
     def kept(self) -> Connection | None:
-        """A connection of an earlier post that is good for another one."""
+        """A connection of an earlier post that is good for another one.
+
+        Where the loop does not run between invocations (`is_watched`), a close
+        that came in the meantime is still unread: a good one has nothing to read.
+        """
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_idle:
+            if not connection.is_closed and (self.is_watched or connection.is_quiet):
                 return connection
-            connection.abort()
+            connection.close()
         return None
 
     def keep(self, connection: Connection) -> None:
@@ -302,18 +226,5 @@ class RuntimeApi:
         self._idle.append(connection)
 
     async def connect(self) -> Connection:
-        """A new connection for posts."""
-        return await self.open(lambda: Connection(is_watched=self.is_watched))
-
-    async def open(self, protocol: Callable[[], P]) -> P:
-        """A new connection, for what ``protocol`` makes. `RuntimeApiError` if there is none to be had."""
-        host, _, port = self.address.rpartition(":")
-        try:
-            _, connection = await asyncio.get_running_loop().create_connection(
-                protocol, host.removeprefix("[").removesuffix("]"), int(port)
-            )
-        except (OSError, ValueError) as exception:
-            raise RuntimeApiError(
-                f"no connection to the Runtime API at {ascii(self.address)}: {exception}"
-            ) from exception
-        return connection
+        """A new connection. `RuntimeApiError` if there is none to be had."""
+        return await Connection.open(self.address, self._buffer)

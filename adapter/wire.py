@@ -29,7 +29,8 @@ EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's event
 
 _LARGE = 16 * 1024  # bytes
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
-_WITHOUT_BODY = (b"204", b"304")
+_STATUS: dict[bytes, tuple[int, bool]] = {}  # of status lines that were found legal: the Runtime API has few
+_BODILESS = (204, 304)
 _LENGTH, _ENCODING, _CONNECTION = b"\r\ncontent-length:", b"\r\ntransfer-encoding:", b"\r\nconnection:"
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
 
@@ -132,7 +133,7 @@ class Reply:
 
     def feed(self, data: bytes) -> bool:
         """Take what has arrived; whether it is complete."""
-        self._buffer += data
+        self._buffer = self._buffer + data if self._buffer else data
         while self._buffer and self._read(self):
             pass
         self._room -= len(data)
@@ -147,16 +148,16 @@ class Reply:
         return self.is_complete
 
     @property
-    def headers(self) -> dict[bytes, bytes]:
-        """The head's fields as they came, names in lower case. `RuntimeApiError` for what is none.
+    def headers(self) -> dict[str, str]:
+        """The head's fields, names in lower case, as UTF-8. `RuntimeApiError` for what is none.
 
         Read each time they are asked for: of the reply to a post nobody wants more than its length.
         """
         headers = {}
-        for field in self._fields.split(b"\r\n")[1:]:
-            name, colon, value = field.partition(b":")
-            if not colon or not name or name[0] <= 0x20 or name[-1] <= 0x20:
-                raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!r}")
+        for field in self._fields.decode("utf-8", "replace").split("\r\n")[1:]:
+            name, colon, value = field.partition(":")
+            if not colon or not name or name[0] <= " " or name[-1] <= " ":
+                raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!a}")
             headers[name.lower()] = value.strip()
         return headers
 
@@ -167,37 +168,36 @@ class Reply:
         if not end:
             return False
         self._buffer = rest
-        status_line, line_break, fields = head.partition(b"\r\n")
-        version, status, space = status_line[:9], status_line[9:12], status_line[12:13]
-        if version not in _VERSIONS or not status.isdigit() or not b"100" <= status or space not in b" ":
-            raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {status_line[:100]!r}")
-        if status < b"200":
+        line, line_break, fields = head.partition(b"\r\n")
+        self.status, self.keep_alive = _STATUS.get(line) or _status(line)
+        if self.status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
         self._fields = line_break + fields
         framing = self._fields.lower()
+        if framing.partition(_CONNECTION)[1] and b"close" in _value(framing, _CONNECTION):
+            self.keep_alive = False
         length = _value(framing, _LENGTH)
-        if length and (not length.isdigit() or len(length) > 10):
+        if length and not (length.isdigit() and len(length) <= 10):
             raise RuntimeApiError(f"the Runtime API sent a bad content-length: {length[:100]!r}")
-        self.status = int(status)
-        self.keep_alive = version == _VERSIONS[0] and (
-            _CONNECTION not in framing or b"close" not in _value(framing, _CONNECTION)
-        )
-        self._pieces = []
-        if status in _WITHOUT_BODY:
+        if self.status in _BODILESS:
+            self._pieces = []
             self._finish()
-        elif _ENCODING in framing and _value(framing, _ENCODING) == b"chunked":
+        elif framing.partition(_ENCODING)[1] and _value(framing, _ENCODING) == b"chunked":
+            self._pieces = []
             self._read = Reply._chunk_size
         elif not length:
             self.keep_alive = False
+            self._pieces = []
             self._read = Reply._body_to_eof
+        elif (left := int(length)) == len(rest):  # most replies come in one piece
+            self._buffer = b""
+            self.body = rest
+            self.is_complete = True
+            self._read = Reply._nothing
         else:
-            self._left = int(length)
-            if self._left == len(rest):  # most replies come in one piece
-                self._buffer = b""
-                self._pieces.append(rest)
-                self._finish()
-            else:
-                self._read = Reply._sized_body
+            self._left = left
+            self._pieces = []
+            self._read = Reply._sized_body
         return True
 
     def _sized_body(self) -> bool:
@@ -261,6 +261,17 @@ class Reply:
         self.body = b"".join(self._pieces)
         self.is_complete = True
         self._read = Reply._nothing
+
+
+def _status(line: bytes) -> tuple[int, bool]:
+    """The status, and whether the connection is kept if nothing else is said."""
+    version, status, space = line[:9], line[9:12], line[12:13]
+    if version not in _VERSIONS or not status.isdigit() or status < b"100" or space not in (b" ", b""):
+        raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {line[:100]!r}")
+    said = int(status), version == _VERSIONS[0]
+    if len(_STATUS) < 100:
+        _STATUS[line] = said
+    return said
 
 
 def _value(fields: bytes, name: bytes) -> bytes:

@@ -10,12 +10,12 @@ from adapter.bootstrap import Bootstrap
 from adapter.exceptions import SeamError
 
 HEADERS = {
-    b"lambda-runtime-invoked-function-arn": b"arn:f",
-    b"lambda-runtime-aws-tenant-id": b"tea",
+    "lambda-runtime-invoked-function-arn": "arn:f",
+    "lambda-runtime-aws-tenant-id": "tea",
 }
 IDENTITY = {
-    b"lambda-runtime-client-context": b'{"custom": {"a": "1"}}',
-    b"lambda-runtime-cognito-identity": b'{"cognitoIdentityId": "i", "cognitoIdentityPoolId": "p"}',
+    "lambda-runtime-client-context": '{"custom": {"a": "1"}}',
+    "lambda-runtime-cognito-identity": '{"cognitoIdentityId": "i", "cognitoIdentityPoolId": "p"}',
 }
 
 
@@ -23,20 +23,22 @@ def seen(context: Any) -> dict[str, Any]:
     return {name: repr(value) for name, value in vars(context).items()}
 
 
-@pytest.mark.parametrize("headers", [{}, HEADERS, {**HEADERS, **IDENTITY}])
-def test_the_context_is_that_of_awslambdaric(headers: dict[bytes, bytes]) -> None:
+@pytest.mark.parametrize(
+    "headers", [{}, HEADERS, {**HEADERS, **IDENTITY}, {**HEADERS, **IDENTITY, "lambda-runtime-cognito-identity": ""}]
+)
+def test_the_context_is_that_of_awslambdaric(headers: dict[str, str]) -> None:
     bootstrap = Bootstrap("127.0.0.1:1")
-    sent = {name: value.decode() for name, value in headers.items()}
+    sent = {name: value or None for name, value in headers.items()}  # an empty header is none
     for number in range(2):
         context = bootstrap.context(headers, f"request-{number}", 10**13)
         assert isinstance(context, LambdaContext)
         expected = awslambdaric.bootstrap.create_lambda_context(
-            sent.get(b"lambda-runtime-client-context"),
-            sent.get(b"lambda-runtime-cognito-identity"),
+            sent.get("lambda-runtime-client-context"),
+            sent.get("lambda-runtime-cognito-identity"),
             10**13,
             f"request-{number}",
-            sent.get(b"lambda-runtime-invoked-function-arn"),
-            sent.get(b"lambda-runtime-aws-tenant-id"),
+            sent.get("lambda-runtime-invoked-function-arn"),
+            sent.get("lambda-runtime-aws-tenant-id"),
         )
         assert seen(context) == seen(expected)
         assert context.get_remaining_time_in_millis() > 0

@@ -277,7 +277,7 @@ class TestTheRuntimeApi:
         async with function("kinds.plain", client="adapter", env=env) as running:
             running.api.next_fails = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon\r\n\r\n{}"]
             assert (await running.api.run({})).result is not None
-        assert "the Runtime API sent a bad header: b'no colon'" in running.whole
+        assert "the Runtime API sent a bad header: 'no colon'" in running.whole
 
     async def test_but_not_for_ever(self, env: dict[str, str]) -> None:
         async with function("kinds.plain", client="adapter", env=env) as running:

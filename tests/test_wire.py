@@ -150,7 +150,7 @@ def test_the_reply_to_a_post() -> None:
     reply = Reply()
     assert reply.feed(OK)
     assert fields(reply) == (202, b'{"status":"OK"}\n', True)
-    assert reply.headers == {b"content-type": b"application/json", b"content-length": b"16"}
+    assert reply.headers == {"content-type": "application/json", "content-length": "16"}
 
 
 @pytest.mark.parametrize(
