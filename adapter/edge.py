@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import encoded, field, from_base64, http_scope, quoted, server, text_or_base64
+from .events import encoded, field, from_base64, header_fields, http_scope, quoted, server, text_or_base64
 from .exceptions import EventError
 from .multi_value import lists, request_headers
 from .trigger import Trigger
@@ -80,7 +80,7 @@ class LambdaEdge(Trigger):
             raw_path=encoded(path),
             root_path="",
             query_string=encoded(field(request, "querystring", str, "Records[0].cf.request.", "")),
-            headers=headers,
+            headers=header_fields(headers),
             client=(client, 0) if client else None,
             scheme=scheme,
             server=server({"host": single.get("host", "")}, str(domain or ""), scheme),

@@ -137,8 +137,9 @@ class Environment:
         closed are closed then, and what is to be called when the handler's task is done is; anyio ends its worker
         threads so. Afterwards the process may stand still for hours.
         """
-        is_awaited = work.main is None or work.main.is_awaited or work.state != "under way"
-        if is_awaited or getattr(self.loop, "_ready", True):  # asyncio's own queue; of which nothing else is asked
+        # Two names of asyncio's own: who waits for the task, and what the loop has to do in its next turn.
+        is_awaited = work.state != "under way" or getattr(work.main, "_callbacks", True)
+        if is_awaited or getattr(self.loop, "_ready", True):
             self.loop.call_soon(self.loop.stop)
         else:
             self.loop.stop()

@@ -147,11 +147,14 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
     request_context = field(event, "requestContext", dict)
     http = field(request_context, "http", dict, "requestContext.")
     headers: dict[str, str] = field(event, "headers", dict, default={})
-    if not headers.keys() <= _NAMES.keys():
-        headers = {name.lower(): value for name, value in headers.items()}
     cookies = field(event, "cookies", list, default=())
     if cookies:
         headers = {**headers, "cookie": "; ".join(map(str, cookies))}
+    try:
+        fields = [[_NAMES[name], value.encode("latin-1")] for name, value in headers.items()]
+    except (KeyError, UnicodeEncodeError):
+        headers = {name.lower(): value for name, value in headers.items()}
+        fields = header_fields(headers.items())
     scheme = forwarded_scheme(headers)
     client = field(http, "sourceIp", str, "requestContext.http.", "")
     return http_scope(
@@ -162,7 +165,7 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
         raw_path=raw_path,
         root_path=root_path,
         query_string=encoded(field(event, "rawQueryString", str, default="")),
-        headers=headers.items(),
+        headers=fields,
         client=(client, 0) if client else None,
         scheme=scheme,
         server=server(headers, request_context.get("domainName"), scheme),
@@ -179,7 +182,7 @@ def http_scope(
     raw_path: bytes,
     root_path: str,
     query_string: bytes,
-    headers: Collection[tuple[str, str]],
+    headers: list[list[bytes]],
     client: tuple[str, int] | None,
     scheme: str,
     server: tuple[str, int] | None,
@@ -203,7 +206,7 @@ def http_scope(
         "raw_path": raw_path,
         "query_string": query_string,
         "root_path": root_path,
-        "headers": _fields(headers),
+        "headers": headers,
         "client": client,
         "server": server,
         "extensions": {},
@@ -313,7 +316,7 @@ def is_port(text: str) -> bool:
     return text.isdecimal() and len(text) <= 5 and text.isascii() and int(text) < 65536
 
 
-def _fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
+def header_fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
     """The headers, with names in lower case, as ASGI has them."""
     try:
         return [[_NAMES.get(name) or _name(name), value.encode("latin-1")] for name, value in headers]

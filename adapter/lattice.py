@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import encoded, field, forwarded_scheme, http_scope, server, text_or_base64
+from .events import encoded, field, forwarded_scheme, header_fields, http_scope, server, text_or_base64
 from .multi_value import encoded_query, last_hop, one_a_name, pairs, request_headers
 from .trigger import Trigger
 
@@ -42,7 +42,7 @@ class LatticeV2(Trigger):
             raw_path=encoded(path),
             root_path="",
             query_string=encoded_query(pairs(event, self.parameters_field)),
-            headers=headers,
+            headers=header_fields(headers),
             client=last_hop(headers),
             scheme=scheme,
             server=server(single, "", scheme),

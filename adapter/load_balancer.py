@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import encoded, field, forwarded_scheme, http_scope, server, text_or_base64
+from .events import encoded, field, forwarded_scheme, header_fields, http_scope, server, text_or_base64
 from .multi_value import encoded_query, last_hop, lists, one_a_name, pairs, request_headers
 from .trigger import Trigger
 
@@ -37,7 +37,7 @@ class LoadBalancer(Trigger):
             raw_path=encoded(path),
             root_path="",
             query_string=encoded_query(pairs(event, "multiValueQueryStringParameters", "queryStringParameters")),
-            headers=headers,
+            headers=header_fields(headers),
             client=last_hop(headers),
             scheme=scheme,
             server=server(single, "", scheme),

@@ -90,16 +90,6 @@ class Born(asyncio.Task[Any]):
     begun: float
 
 
-class Main(asyncio.Task[None]):
-    """The task of an invocation's handler; it knows whether there is somebody to be called when it is done."""
-
-    is_awaited = False
-
-    def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
-        self.is_awaited = True
-        super().add_done_callback(*args, **kwargs)
-
-
 class Watch:
     """Has works expire at their limits.
 
@@ -155,7 +145,7 @@ class Work:
     value: Any = None
     error: BaseException | None = None
     logged: BaseException | None = None  # what the application has raised: nobody logs that again
-    main: Main | None = None
+    main: asyncio.Task[None] | None = None
     context: contextvars.Context | None = None
     _watch: Watch | None = None
     _over: Callable[[Work], None] | None = None
@@ -178,7 +168,7 @@ class Work:
         """Run the handler in a task of its own; ``over`` is called, once, when it is done, or has been given up."""
         self.context = contextvars.copy_context()
         # Not by the task factory: the handler is what others are born in.
-        self.main = Main(self._conduct(handler), loop=watch.loop, name="invocation", context=self.context)
+        self.main = asyncio.Task(self._conduct(handler), loop=watch.loop, name="invocation", context=self.context)
         self._over = over
         self._watch = watch
         if self.limit != INFINITE:
