@@ -241,8 +241,10 @@ def environment() -> Environment:
     if made is None:
         address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
         if address:
+            from .garbage import resume
             from .ric import Seam
 
+            resume()
             made = Environment(RuntimeApi(address), Seam.install())
             # The process is ours: what asks for "the" loop while it is being imported gets the one its requests run on.
             asyncio.set_event_loop(made.loop)

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import gc
 import importlib
 import inspect
 import os
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from .bootstrap import Bootstrap
 from .environment import Environment, occupy
 from .exceptions import ConfigurationError, RuntimeApiError, SeamError
+from .garbage import resume
 from .invocation import Invocation, current, enter
 from .log import logger
 from .next_connection import NextConnection
@@ -347,13 +347,8 @@ def main(arguments: list[str]) -> int:
     runtime = Runtime(RuntimeApi(address, is_watched=True), bootstrap, concurrency)
     occupy(runtime.environment)
     asyncio.set_event_loop(runtime.loop)
-    # What an application imports stays: to look for garbage in it, while it grows and ever after, is time lost.
-    gc.disable()
-    try:
-        runtime.take(bootstrap.handler(arguments[0]))
-    finally:
-        gc.enable()
-    gc.freeze()
+    runtime.take(bootstrap.handler(arguments[0]))
+    resume()
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         bootstrap.wait_for_restore()
     status = runtime.run()
