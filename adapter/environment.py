@@ -85,6 +85,10 @@ class Environment:
         post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
         if not post.take_kept():
             await post.connect()
+            if invocation.work is not None and invocation.work.state == "expired":
+                # Its time has come meanwhile, and its end is under way, without a response.
+                await post.settle()
+                raise asyncio.CancelledError
         stream = ResponseStream(post, invocation.request_id, bodiless=bodiless)
         post.lost = stream.lose
         return stream

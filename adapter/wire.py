@@ -30,6 +30,8 @@ EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's event
 _LARGE = 16 * 1024  # bytes
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _STATUS: dict[bytes, tuple[int, bool]] = {}  # of status lines that were found legal: the Runtime API has few
+MOST_STATUS_LINES = 100
+"""How many of them are remembered."""
 _BODILESS = (204, 304)
 _LENGTH, _ENCODING, _CONNECTION = b"\r\ncontent-length:", b"\r\ntransfer-encoding:", b"\r\nconnection:"
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
@@ -269,7 +271,7 @@ def _status(line: bytes) -> tuple[int, bool]:
     if version not in _VERSIONS or not status.isdigit() or status < b"100" or space not in (b" ", b""):
         raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {line[:100]!r}")
     said = int(status), version == _VERSIONS[0]
-    if len(_STATUS) < 100:
+    if len(_STATUS) < MOST_STATUS_LINES:
         _STATUS[line] = said
     return said
 

@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from adapter.connection import Connection
+from adapter.environment import Environment
 from adapter.exceptions import RuntimeApiError
+from adapter.invocation import Invocation
 from adapter.next_connection import NextConnection
 from adapter.response import Head
 from adapter.runtime_api import Post, RuntimeApi
 from adapter.stream import ResponseStream
 from adapter.wire import Reply
+from adapter.work import Rules, Work
 
 from .runtime_api import Invoked, RuntimeAPI
 
@@ -261,6 +264,21 @@ async def test_an_event_that_ends_with_the_connection() -> None:
         reply = await event
     assert (reply.body, reply.headers) == (b"{}", {"lambda-runtime-aws-request-id": "7"})
     assert connection.is_closed
+
+
+async def test_a_time_that_is_up_while_it_connects(server: RuntimeAPI, api: RuntimeApi) -> None:
+    """Then there is no response on it, and the next one has the connection."""
+    home = Environment(api, loop=asyncio.get_running_loop())
+    invocation = Invocation("id")
+    work = Work(invocation, Rules())
+    opening = asyncio.create_task(home.stream(invocation))
+    await asyncio.sleep(0)
+    assert not opening.done()
+    work.state = "expired"
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert (await answer(server, api)).body == b"body"
+    assert server.posts_on == [0]
 
 
 async def test_a_loss_of_which_nobody_wants_to_hear(server: RuntimeAPI, api: RuntimeApi) -> None:
