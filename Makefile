@@ -37,9 +37,10 @@ soak: .venv/ready
 	mkdir -p .cache
 	$(BIN)/python -m benchmarks.soak --json .cache/soak.json $(SOAK)
 
-# docs/benchmarks.md and its plots, of what `make bench` and `make soak` have written last.
+# docs/benchmarks.md and its plots, of what `make bench` and `make soak` have written last; and, of .cache/others, the
+# results of other Pythons (make bench PYTHON=…, in another clone).
 bench-page: .venv/ready
-	$(BIN)/python -m benchmarks.page $(wildcard .cache/results.json .cache/soak.json)
+	$(BIN)/python -m benchmarks.page $(wildcard .cache/results.json .cache/others/*.json .cache/soak.json)
 
 bench-node:
 	@if ! command -v npm >/dev/null; then echo "npm is not installed: no comparison with Node's own runtime"; \

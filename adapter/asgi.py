@@ -20,7 +20,7 @@ from .stream import ResponseStream
 from .work import Rules, Work, watch_background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Callable, Collection
 
     from mangum.types import LambdaConfig, LambdaHandler
 
@@ -149,7 +149,8 @@ class StreamingAdapter:
 
     def __call__(self, event: Any, context: Any) -> Any:
         """Answer an event: under awslambdaric ``{"statusCode": N}``, the reply itself elsewhere."""
-        self._startup()
+        if not self._started:
+            self._startup()
         invocation, is_platforms = self._home.invocation(context)
         token = enter(invocation, alone=self._home.is_alone)
         try:
@@ -204,22 +205,21 @@ class StreamingAdapter:
         bodiless = request.scope["method"] == "HEAD"
         invocation = work.invocation
         work.is_http = True
+        buffer = reply = None
         if not is_platforms:
             buffer = Buffer()
-            await self._cycle(request, ResponseStream(buffer, invocation.request_id, bodiless=bodiless), work)
-            return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
-        if request.trigger in self._stream:
-            stream, reply = await self._home.stream(invocation, bodiless=bodiless), None
+            stream = ResponseStream(buffer, invocation.request_id, bodiless=bodiless)
+        elif request.trigger in self._stream:
+            stream = await self._home.stream(invocation, bodiless=bodiless)
         else:
             stream, reply = self._home.buffered(invocation, request.reply, bodiless=bodiless)
-        await self._cycle(request, stream, work)
+        work.stream = stream
+        await HTTPCycle(request.scope, request.body, stream, work, self._config["exclude_headers"]).run(self.app)
+        if buffer is not None:
+            return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
         if reply is not None and reply.error is not None:
             raise reply.error
         return {"statusCode": stream.status}
-
-    def _cycle(self, request: Request, stream: ResponseStream, work: Work) -> Coroutine[Any, Any, None]:
-        work.stream = stream
-        return HTTPCycle(request.scope, request.body, stream, work, self._config["exclude_headers"]).run(self.app)
 
     def _startup(self) -> None:
         """Start the lifespan if it has not been: in the init phase on Lambda, with the first call elsewhere."""

@@ -60,7 +60,7 @@ class HTTPCycle:
                 return  # its end and its log are the deadline's
             await self._failed(exception)
         else:
-            if self._stream.state not in ("closed", "lost"):
+            if not self._stream.ended_at and self._stream.state not in ("closed", "lost"):
                 await self._failed(AppError("the application returned without completing its response"))
         if not self._stream.ended_at:
             await self._stream.settle()

@@ -65,7 +65,9 @@ class RuntimeClient:
 
     def _is_answered(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         current = self.current
-        return current is not None and current.answered and current.request_id in (*args[:1], *kwargs.values())
+        if current is None or not current.answered:
+            return False
+        return args[:1] == (current.request_id,) or current.request_id in kwargs.values()
 
 
 class Seam:

@@ -140,6 +140,7 @@ class Work:
     state: Literal["under way", "expired", "over"] = "under way"
     stream: ResponseStream | None = None
     is_http = False  # whether a response that has not begun can still be a 504
+    is_concluded = False  # whether the handler is done, or has been given up
     drained = 0
     cancelled = 0
     value: Any = None
@@ -245,15 +246,11 @@ class Work:
         if self.state == "under way":
             self.conclude()
 
-    @property
-    def is_concluded(self) -> bool:
-        """Whether the handler is done, or has been given up."""
-        return self._over is None
-
     def conclude(self) -> None:
         """Nobody waits for the handler any longer."""
         over, self._over = self._over, None
         if over is not None:
+            self.is_concluded = True
             over(self)
 
     def expire(self) -> None:

@@ -1,6 +1,8 @@
-"""The results page: ``python -m benchmarks.page results.json [soak.json]`` writes docs/benchmarks.md and its plots.
+"""The results page: ``python -m benchmarks.page results.json …`` writes docs/benchmarks.md and its plots.
 
-All figures on the page come out of the JSON, which is kept beside it. What is lost is what the rows say is lost.
+Of several results, of several Pythons, the first are the page's, and of the others the targets are beside them; the
+soak's can be among them. All figures on the page come out of the JSON, which is kept beside it. What is lost is what
+the rows say is lost.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     if document["quick"]:
         yield "**A quick run: too few rounds to go by.**\n"
     yield "## Targets\n"
-    yield from _table(row._replace(what=f"{row.section}: {row.what.strip()}") for row in rows if row.limit is not None)
+    yield from _table(_targets(rows))
+    for other in document.get("others", ()):
+        yield f"\nThe same with Python {other['versions']['Python']}:\n"
+        yield from _table(_targets(rows_of(other)))
     yield "\n## What we lose\n"
     yield from _losses(rows)
     sections = dict.fromkeys(row.section for row in rows)
@@ -84,6 +89,10 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield from (f"| {name} | {value} |" for name, value in about.items())
     yield f"| the run took, s | {document['seconds']} |"
     yield from (f"\n{note}" for note in document["notes"])
+
+
+def _targets(rows: Iterable[Row]) -> Iterator[Row]:
+    return (row._replace(what=f"{row.section}: {row.what.strip()}") for row in rows if row.limit is not None)
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:
@@ -231,9 +240,13 @@ def main() -> None:
     parser.add_argument(
         "json", type=Path, nargs="+", help="what `python -m benchmarks --json` and the soak have written"
     )
-    document: dict[str, Any] = {}
+    document: dict[str, Any] = {"others": []}
     for path in parser.parse_args().json:
-        document |= json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if "rows" in found and "rows" in document:
+            document["others"].append({"versions": found["versions"], "rows": found["rows"]})
+        else:
+            document |= found
     plots(document, DOCS / PLOTS)
     (DOCS / PAGE).write_text(page(document))
     save(document, DOCS / JSON)
