@@ -57,9 +57,7 @@ class Connection:
         ``buffer`` is read into, and can be that of other connections of the loop's, too.
         """
         loop = asyncio.get_running_loop()
-        host, _, port = address.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock, host, port = endpoint(address)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -145,6 +143,13 @@ class Connection:
         self.close()
         if owner is not None:
             owner.disconnected(reason)
+
+
+def endpoint(address: str) -> tuple[socket.socket, str, str]:
+    """Of ``host:port``, ``[host]:port``: a socket that can be connected to it, the host and the port."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET), host, port
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, port: int) -> None:

@@ -137,8 +137,8 @@ class Environment:
     def _stop(self, work: Work) -> None:
         """A handler is done: stop the loop, for `serve`.
 
-        At once, which is a turn of the loop less, if nothing would come with the next turn: connections that were
-        closed are closed then, and what is to be called when the handler's task is done is; anyio ends its worker
+        At once, which is a turn of the loop less, if nothing would come with the next turn: connections that the app
+        has closed are closed then, and what is to be called when the handler's task is done is; anyio ends its worker
         threads so. Afterwards the process may stand still for hours.
         """
         # Two names of asyncio's own: who waits for the task, and what the loop has to do in its next turn.

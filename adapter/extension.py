@@ -9,10 +9,14 @@ https://github.com/awslabs/aws-lambda-rust-runtime, ``spawn_graceful_shutdown_ha
 
 from __future__ import annotations
 
-import socket
+from typing import TYPE_CHECKING
 
+from .connection import endpoint
 from .exceptions import RuntimeApiError
 from .wire import Reply
+
+if TYPE_CHECKING:
+    import socket
 
 NAME = "lambda-stream-adapter"
 
@@ -27,11 +31,9 @@ def register(address: str) -> socket.socket:
 
     https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
     """
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
+    connection, host, port = endpoint(address)
     # Not by socket.create_connection: resolving even an address, it imports the encoding of international names, which
     # is a millisecond of a cold start.
-    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         connection.connect((host, int(port)))
     except (OSError, ValueError) as exception:

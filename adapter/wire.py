@@ -160,7 +160,7 @@ class Reply:
             name, colon, value = field.partition(":")
             if not colon or not name or name[0] <= " " or name[-1] <= " ":
                 raise RuntimeApiError(f"the Runtime API sent a bad header: {field[:100]!a}")
-            headers[name.lower()] = value.strip()
+            headers[name.lower()] = value.strip(" \t")
         return headers
 
     # The state is what is read next. Each of these consumes what there is of it, and tells whether that was all.
