@@ -61,10 +61,15 @@ def checked_out() -> int:
 app = FastAPI(lifespan=lifespan)
 
 
+closed: list[asyncio.Event] = []  # to be set when a request's session is
+
+
 async def session() -> AsyncIterator[AsyncSession]:
     async with new_session() as session:
         yield session
     record("session-closed")
+    for event in closed:
+        event.set()
 
 
 async def late_commit() -> AsyncIterator[AsyncSession]:
@@ -140,11 +145,17 @@ async def late(session: Annotated[AsyncSession, Depends(late_commit)], backgroun
 started: list[asyncio.Task[None]] = []
 
 
+async def finish_after(event: asyncio.Event, report: int) -> None:
+    await event.wait()
+    await finish(report)
+
+
 @app.post("/task")
 async def task(session: PerRequest) -> int:
-    """The task is still at work when the session of its request is closed already."""
+    """The task is still at work when the session of its request is closed: else it would wait for ever."""
     report = await add(session)
-    started[:] = [asyncio.create_task(finish(report))]
+    closed[:] = [asyncio.Event()]
+    started[:] = [asyncio.create_task(finish_after(closed[0], report))]
     return report
 
 
