@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import threading
 from collections.abc import AsyncIterable
@@ -135,7 +136,9 @@ async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: A
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         blocking.cancel()
-        await asyncio.wait([future])
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):  # once more: the function cannot be told more than it was
+                await asyncio.wait([future])
         future.result()
         raise
 

@@ -495,6 +495,13 @@ def test_a_coroutine_of_a_function_is_an_error() -> None:
         streamify(handler)({}, None)
 
 
+def this_task() -> Generator[str, None, asyncio.Task[Any]]:
+    yield ""
+    # Apps of other tests have their lifespans on this loop.
+    (task,) = [task for task in asyncio.all_tasks(environment().loop) if task.get_name() != "lifespan"]
+    return task
+
+
 @pytest.mark.parametrize("ending", [None, ValueError("its own")])
 def test_a_cancelled_thread_is_waited_for(ending: Exception | None) -> None:
     done = []
@@ -512,15 +519,26 @@ def test_a_cancelled_thread_is_waited_for(ending: Exception | None) -> None:
         if ending is not None:
             raise ending
 
-    def this_task() -> Generator[str, None, asyncio.Task[Any]]:
-        yield ""
-        # Apps of other tests have their lifespans on this loop.
-        (task,) = [task for task in asyncio.all_tasks(environment().loop) if task.get_name() != "lifespan"]
-        return task
-
     with pytest.raises((AppError, ValueError), match="its own" if ending else "the handler was cancelled"):
         handler({}, None)
     assert done == ["open"]
+
+
+def test_a_thread_is_waited_for_however_often_it_is_cancelled() -> None:
+    done = []
+
+    @streamify
+    def handler(event: object, response_stream: BlockingResponseStream, context: object) -> None:
+        task = response_stream.pipe(this_task())
+        for _ in range(3):
+            task.get_loop().call_soon_threadsafe(task.cancel)
+            for _ in range(3):  # turns of the loop, in which the task takes it
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), task.get_loop()).result(10)
+        done.append(task.done())
+
+    with pytest.raises(AppError, match="the handler was cancelled"):
+        handler({}, None)
+    assert done == [False]
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
