@@ -89,6 +89,8 @@ class ResponseStream:
         To be called once, before the first `write`. The caller sees them at the
         first `write`, at `close`, or after 20 ms, whichever comes first.
         """
+        if isinstance(cookies, str):
+            raise AppError(f"http takes a list of cookies, not {ascii(cookies)}")  # its characters would be cookies
         fields = [*(headers.items() if isinstance(headers, Mapping) else headers)]
         fields += [("set-cookie", cookie) for cookie in cookies]
         self.start(Head.parse(status_code, [(_latin_1(name), _latin_1(value)) for name, value in fields]))
@@ -218,7 +220,9 @@ class ResponseStream:
             self._hold = None
 
 
-def _latin_1(text: str) -> bytes:
+def _latin_1(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise AppError(f"an HTTP header consists of text, unlike {ascii(text)}")
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:

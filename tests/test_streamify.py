@@ -344,6 +344,23 @@ def test_an_http_response_is_returned_as_a_dict() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cookies": "a=b"}, "http takes a list of cookies, not 'a=b'"),
+        ({"headers": {"a": 1}}, "an HTTP header consists of text, unlike 1"),
+        ({"headers": [(b"a", "b")]}, "an HTTP header consists of text, unlike b'a'"),
+    ],
+)
+def test_what_is_no_header(arguments: dict[str, Any], message: str) -> None:
+    @streamify
+    async def handler(event: object, response_stream: ResponseStream, context: object) -> None:
+        response_stream.http(200, **arguments)
+
+    with pytest.raises(AppError, match=re.escape(message)):
+        handler({}, None)
+
+
 def test_an_exception_is_raised() -> None:
     @streamify
     async def handler(event: object, response_stream: ResponseStream, context: object) -> None:

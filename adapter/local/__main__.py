@@ -31,8 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
     fail(f"cannot listen on {host}, port {port}: {reason}", 1)
 
 
-async def run(command_line: CommandLine, listeners: Mapping[str, socket.socket], log: Log) -> int:
-    stop = asyncio.Event()
+async def run(command_line: CommandLine, listeners: Mapping[str, socket.socket], log: Log, stop: asyncio.Event) -> int:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, stop.set)
@@ -42,8 +41,8 @@ async def run(command_line: CommandLine, listeners: Mapping[str, socket.socket],
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line.
 
-    Exit status: 0 after Ctrl-C or SIGTERM, 1 if a port cannot be had, 2 for wrong arguments or a template that cannot
-    be used, 3 if the function fails its init and there is no --reload.
+    Exit status: 0 after Ctrl-C, SIGTERM, or when nobody reads the log any more; 1 if a port cannot be had, 2 for wrong
+    arguments or a template that cannot be used, 3 if the function fails its init and there is no --reload.
     """
     command_line = parse(arguments)
     with contextlib.ExitStack() as stack:
@@ -52,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         }
         # A function may print what the terminal's encoding does not have.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        log = Log(sys.stdout, command_line.configuration.log_format)
+        stop = asyncio.Event()
+        log = Log(sys.stdout, command_line.configuration.log_format, unread=stop.set)
         for note in command_line.notes:
             log.line(note)
-        status = asyncio.run(run(command_line, listeners, log))
+        status = asyncio.run(run(command_line, listeners, log, stop))
     sys.exit(status)
 
 

@@ -116,6 +116,9 @@ class Configuration:
                 AWS_LAMBDA_MAX_CONCURRENCY=str(self.concurrency),
                 AWS_LAMBDA_LOG_FORMAT="JSON",
             )
+        if variables.get("AWS_LAMBDA_LOG_FORMAT") == "JSON":
+            # ASSUMPTION: the level that LoggingConfig has where it names none.
+            variables.setdefault("AWS_LAMBDA_LOG_LEVEL", "INFO")
         return variables
 
     def _user_variables(self) -> dict[str, str]:

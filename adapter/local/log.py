@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -27,10 +28,17 @@ class Report:
 
 
 class Log:
-    """What CloudWatch would show, on a text stream; and each invocation's part of it, in its `tail`."""
+    """What CloudWatch would show, on a text stream; and each invocation's part of it, in its `tail`.
 
-    def __init__(self, stream: TextIO, log_format: LogFormat = "text") -> None:
+    `unread` is called when the stream turns out to be a pipe whose reader has gone, as with ``| head``; what is said
+    from then on goes nowhere.
+    """
+
+    def __init__(
+        self, stream: TextIO, log_format: LogFormat = "text", unread: Callable[[], object] = lambda: None
+    ) -> None:
         self._stream = stream
+        self._unread = unread
         self._presentation = PRESENTATIONS[log_format](stream)
 
     def line(self, text: str, invocation: Invocation | None = None) -> None:
@@ -128,8 +136,14 @@ class Log:
         self._write(self._presentation.terminal(record))
 
     def _write(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            # The descriptor, and not the stream: the interpreter flushes what is left in that when it ends.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+            self._unread()
 
 
 def now() -> datetime.datetime:

@@ -93,7 +93,8 @@ class Paths:
         self._invoke_api = invoke_api
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        ours = scope["type"] == "http" and scope["raw_path"].startswith(InvokeAPI.paths)
+        # With a slash: ListFunctions' own path has none at its end.
+        ours = scope["type"] == "http" and (scope["raw_path"] + b"/").startswith(InvokeAPI.paths)
         await (self._invoke_api if ours else self._front)(scope, receive, send)
 
 

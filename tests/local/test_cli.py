@@ -293,6 +293,27 @@ async def test_ctrl_c_during_the_init(tmp_path: Path) -> None:
         assert "Traceback" not in await output.rest()
 
 
+async def test_it_ends_quietly_when_nobody_reads_on() -> None:
+    """As in ``| head``."""
+    readable, writable = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adapter.local", "main.handler", "--port", "0"),
+        cwd=FUNCTIONS,
+        stdout=writable,
+        stderr=PIPE,
+    )
+    os.close(writable)
+    with open(readable) as terminal:  # noqa: ASYNC230  # there is nothing else to do meanwhile
+        url = next(line.split()[2] for line in iter(terminal.readline, "") if line.startswith("Function URL"))
+        pid = only_child(process.pid)
+    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+        with contextlib.suppress(httpx.TransportError):  # START is what nobody reads
+            await client.get(url)
+    _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert (process.returncode, errors) == (0, b"")
+    assert not alive(pid)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a signal for the parent's death")
 @pytest.mark.parametrize("function", ["idle", "busy"])
 async def test_sigkill_leaves_no_process(function: str) -> None:
@@ -407,7 +428,7 @@ async def test_json_log() -> None:
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client:
             environment = (await client.get("/")).json()["environment"]
         await output.until("local.timeline.*\n")
-        assert environment["AWS_LAMBDA_LOG_FORMAT"] == "JSON"
+        assert (environment["AWS_LAMBDA_LOG_FORMAT"], environment["AWS_LAMBDA_LOG_LEVEL"]) == ("JSON", "INFO")
         assert {json.loads(line)["type"] for line in output.text.splitlines()} == {
             "platform.initStart",
             "local",

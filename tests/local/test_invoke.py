@@ -441,11 +441,16 @@ async def test_what_else_is_on_its_paths(url: LocalLambda) -> None:
     for path in (PATH, STREAM_PATH):
         reply = await url.client.get(path)
         assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
-    for path in ("/2015-03-31/functions/", "/2015-03-31/functions/f", "/2021-11-15/functions/f/invocations"):
+    for path in (
+        "/2015-03-31/functions",
+        "/2015-03-31/functions/",
+        "/2015-03-31/functions/f",
+        "/2021-11-15/functions/f/invocations",
+    ):
         reply = await url.client.post(path)
         assert (reply.status_code, reply.headers["x-amzn-errortype"]) == (404, "UnknownOperationException")
     # All else is the function URL's.
-    reply = await url.run(["open"], ["prelude", {"statusCode": 201}], ["end"], path="/2015-03-31/functions")
+    reply = await url.run(["open"], ["prelude", {"statusCode": 201}], ["end"], path="/2015-03-31/function")
     assert reply.status_code == 201
 
 
