@@ -184,7 +184,10 @@ class StreamingAdapter:
         """By the event handler; a sync one in a thread, since the loop runs on."""
         if inspect.iscoroutinefunction(self._event_handler):
             return await self._event_handler(event, context)
-        return await asyncio.to_thread(self._event_handler, event, context)
+        from .blocking import call
+
+        result = await asyncio.to_thread(call, self._event_handler, event, context)
+        return await result if asyncio.iscoroutine(result) else result
 
     def _read(self, event: Any, context: Any) -> Request | None:
         """The event as a request; None for the event handler."""

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from .blocking import call
 from .exceptions import AppError, DeadlineExceeded
 from .invocation import current_invocation
 from .log import log_exception, logger
@@ -32,6 +33,7 @@ _CONSEQUENCES = {
     "idle": "its caller gets a 504",
     "held": "its caller gets a 504",
     "open": "its response ends with an error",
+    "lost": "its response did not get through",
 }
 
 _endless: set[object] = set()
@@ -68,6 +70,8 @@ async def finish(work: Work) -> None:
             task_failed(task)
     for failure in work.failures if work.rules.on_background_error is not None else ():
         await _call(work, "on_background_error hook", work.rules.on_background_error, failure)
+    if work.futures and work.state == "under way":
+        await _drain(work)  # what the hook has asked for; of a failure in that it does not hear
     _record(work, responded)
     for hook in work.rules.after_response:
         await _call(work, "after_response hook", hook)
@@ -83,13 +87,14 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
     error = _error(work)
     runs = [run for run in work.runs if run.ended is None]
     state = "idle" if stream is None else stream.state
+    is_taken = stream is None or stream.ended_at > 0
     place, in_thread = _whereabouts(work, main)
     if stream is not None:
         stream.expire(error, http=work.is_http, sse_event=work.rules.sse_deadline_event)
     until = work.limit + work.margin / 2
     # Children first. Where the main task is cancelled while it waits for some in a task group of anyio's, these are
     # cancelled by that, again at each await: what they have to clean up would not be done.
-    consequence = _CONSEQUENCES.get(state, "its caller had its response")
+    consequence = _CONSEQUENCES.get(state, "its caller had its response" if is_taken else "its response was on its way")
     if state in ("idle", "held") and not (work.is_http and stream is not None):
         consequence = "its caller gets an invocation error"
     await _end(work, error, until, consequence)
@@ -98,7 +103,7 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
     if runs:
         for run in runs:
             _cancelled(work, error, name_of(run.function), run.seconds, run.in_thread, bool(left), consequence)
-    elif state in ("closed", "lost"):
+    elif state in ("closed", "lost") and is_taken:
         # Also for frameworks whose background work is not Starlette's.
         name, seconds = f"of the application, at {place}", work.limit - work.begun
         _cancelled(work, error, name, seconds, in_thread, bool(left), consequence)
@@ -107,7 +112,7 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
             work, f"The application, at {place},", work.limit - work.begun, in_thread, bool(left), consequence
         )
     if stream is not None:
-        await stream.settle_in(work.limit + work.margin * 0.75 - time.monotonic())
+        await stream.settle_in(work.limit + work.margin * 0.65 - time.monotonic())
     work.value = None if stream is None else {"statusCode": stream.status}
     work.error = None if work.invocation.answered else error
 
@@ -143,6 +148,8 @@ async def _drain(work: Work) -> None:
             return
         until = min(work.limit, cap) if tasks else work.limit
         done, left = await asyncio.wait(waiting, timeout=None if until == INFINITE else max(0.0, until - now))
+        if done & asked.keys():
+            cap = max(cap, time.monotonic() + work.rules.drain_timeout)  # what that has left is waited for as well
         for future in sorted(done, key=_begun):
             work.drained += 1
             _ended(work, future, asked.get(future))
@@ -314,10 +321,12 @@ def _inner(coroutine: Any) -> Any:
     return coroutine
 
 
-def _kind(task: Born) -> CodeType | type:
+def _kind(task: Born) -> tuple[CodeType, str] | type:
     """By which tasks of one coroutine function are known."""
     coroutine = _inner(task.get_coro())
-    return getattr(coroutine, "cr_code", None) or type(coroutine)
+    # By name, too: all that one decorator has wrapped is one and the same code.
+    code = getattr(coroutine, "cr_code", None)
+    return type(coroutine) if code is None else (code, coroutine.__qualname__)
 
 
 _NOT_THE_APPLICATION = ("adapter.", "anyio.", "asyncio.", "contextlib", "fastapi.", "starlette.")
@@ -369,7 +378,7 @@ async def _awaited(hook: Any, *args: object) -> None:
         await hook(*args)
         return
     context = contextvars.copy_context()
-    result = await asyncio.get_running_loop().run_in_executor(None, lambda: context.run(hook, *args))
+    result = await asyncio.get_running_loop().run_in_executor(None, lambda: context.run(call, hook, *args))
     if inspect.isawaitable(result):
         await result
 

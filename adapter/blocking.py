@@ -14,11 +14,12 @@ from .exceptions import AppError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
-    from typing import TypeVar
+    from typing import ParamSpec, TypeVar
 
     from .stream import ResponseStream
     from .types import Piece, State
 
+    P = ParamSpec("P")
     T = TypeVar("T")
 
 
@@ -130,7 +131,7 @@ async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: A
     # What asyncio.to_thread does, but with a future that is not cancelled together with this.
     context = contextvars.copy_context()
     future: asyncio.Future[T] = asyncio.get_running_loop().run_in_executor(
-        None, lambda: context.run(_call, function, blocking, *args)
+        None, lambda: context.run(call, function, blocking, *args)
     )
     try:
         return await asyncio.shield(future)
@@ -143,9 +144,11 @@ async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: A
         raise
 
 
-def _call(function: Callable[..., T], *args: Any) -> T:
+def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """In a thread. A future does not take a StopIteration, and would never be done: it becomes a RuntimeError, as that
+    of any generator or coroutine does (PEP 479).
+    """
     try:
-        return function(*args)
+        return function(*args, **kwargs)
     except StopIteration as exception:
-        # A future does not take it, and would never be done. As of any generator or coroutine (PEP 479):
-        raise RuntimeError("the handler raised StopIteration") from exception
+        raise RuntimeError("a function that runs in a thread raised StopIteration") from exception

@@ -12,12 +12,14 @@ import importlib
 import inspect
 import logging
 import os
+import re
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import SeamError
 from .invocation import current_invocation
+from .response import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,7 +149,8 @@ class Bootstrap:
             message = _message(exception)
             frames = _frames(module.extract_traceback(exception.__traceback__))
             stack = traceback.format_list(frames)
-            kind = f"Function.{name[:1].upper()}{name[1:]}"
+            letters = re.sub("[^A-Za-z0-9_]", "", name)  # it becomes a header
+            kind = f"Function.{letters[:1].upper()}{letters[1:]}"
         error = module.make_error(message, name, stack, request_id)
         module.log_error(error, self._sink)
         cause = json.dumps(module.make_xray_fault(label, message, os.getcwd(), frames))
@@ -188,7 +191,7 @@ def _identify(record: logging.LogRecord) -> bool:
 
 def _message(exception: BaseException) -> str:
     """What it says, in characters that a log takes: half a surrogate pair, which any JSON can have, is none."""
-    message = str(exception)
+    message = text_of(exception)
     try:
         message.encode()
     except UnicodeEncodeError:

@@ -11,7 +11,6 @@ https://asgi.readthedocs.io/en/latest/specs/www.html
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError
@@ -55,7 +54,9 @@ class HTTPCycle:
         """From the request to the end of the background work. An exception of the app's ends here, in the log."""
         try:
             await app(self._scope, self.receive, self.send)
-        except (Exception, asyncio.CancelledError) as exception:
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exception:
             if self._work.state == "expired":
                 return  # its end and its log are the deadline's
             await self._failed(exception)

@@ -210,7 +210,9 @@ class Environment:
         if tasks:
             done, pending = await asyncio.wait(tasks, timeout=seconds)
             for task in done:
-                if exception := task.exception():
+                if task.cancelled():
+                    logger.error("A lifespan's shutdown was cancelled")
+                elif exception := task.exception():
                     log_exception(exception, "A lifespan's shutdown has failed")
             if pending:
                 logger.error("%d lifespan shutdown(s) were not done after %.2f s", len(pending), seconds)

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextvars
 from typing import TYPE_CHECKING
 
+from .blocking import call
 from .invocation import current_invocation
 from .work import name_of
 
@@ -29,7 +30,7 @@ class Executor(concurrent.futures.ThreadPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
         """As `concurrent.futures.Executor.submit`."""
         context = contextvars.copy_context()
-        future = super().submit(lambda: context.run(fn, *args, **kwargs))
+        future = super().submit(context.run, lambda: call(fn, *args, **kwargs))
         invocation = current_invocation()
         work = invocation.work if invocation is not None else None
         if work is not None and work.state != "over":

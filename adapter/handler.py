@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import time
@@ -15,7 +14,7 @@ from .exceptions import AppError, ConfigurationError
 from .invocation import enter, leave
 from .log import logger
 from .pipe import is_source
-from .response import Buffer
+from .response import Buffer, text_of
 from .stream import ResponseStream
 from .work import Rules, Work, name_of
 
@@ -177,7 +176,9 @@ async def _respond(work: Work, stream: ResponseStream, name: str, write: _Write,
     """What the handler has returned, while the stream is idle: then that is the answer, for awslambdaric to post."""
     try:
         result = await write(event, stream, work.invocation.context)
-    except (Exception, asyncio.CancelledError) as exception:
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exception:
         if work.state == "expired":
             raise
         if stream.state == "closed":
@@ -186,7 +187,7 @@ async def _respond(work: Work, stream: ResponseStream, name: str, write: _Write,
         await stream.fail(exception)
         if _is_loggable(exception):
             raise
-        raise AppError(f"{type(exception).__name__}: {ascii(str(exception))}") from exception
+        raise AppError(f"{type(exception).__name__}: {ascii(text_of(exception))}") from exception
     if result is None or stream.state != "idle":
         if result is not None:
             logger.warning(
@@ -201,6 +202,6 @@ def _is_loggable(exception: BaseException) -> bool:
     """Whether awslambdaric gets over it: for half a surrogate pair its log and its post raise, and the process ends."""
     try:
         str(exception).encode()
-    except UnicodeEncodeError:
+    except Exception:
         return False
     return True

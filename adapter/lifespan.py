@@ -6,9 +6,11 @@ https://asgi.readthedocs.io/en/latest/specs/lifespan.html
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError, LifespanFailure
+from .invocation import current
 
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
@@ -81,7 +83,10 @@ class Lifespan:
 
     async def startup(self) -> None:
         """Run the app's startup; raises what the app raised, or `LifespanFailure`."""
-        self._task = asyncio.create_task(self._run(), name="lifespan")
+        # The environment's, also where it is begun while an invocation is under way.
+        context = contextvars.copy_context()
+        context.run(current.set, None)
+        self._task = asyncio.Task(self._run(), loop=asyncio.get_running_loop(), name="lifespan", context=context)
         await self._answered.wait()
         if self._phase == "started":
             return
@@ -91,7 +96,9 @@ class Lifespan:
             if isinstance(self._exception, Exception):
                 raise self._exception
             if self._exception is not None:
-                raise LifespanFailure("the application's startup was cancelled") from self._exception
+                is_cancelled = isinstance(self._exception, asyncio.CancelledError)
+                ended = "was cancelled" if is_cancelled else f"raised {type(self._exception).__name__}"
+                raise LifespanFailure(f"the application's startup {ended}") from self._exception
             raise LifespanFailure(self._message or "the application does not speak the lifespan protocol")
         from .log import logger
 
@@ -111,7 +118,9 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._app(scope, self._receive, self._send)
-        except (Exception, asyncio.CancelledError) as exception:
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exception:
             self._exception = exception
             if self._phase == "started":
                 from .log import log_exception

@@ -20,4 +20,7 @@ def log_exception(exception: BaseException, message: str, *args: object) -> None
     except UnicodeEncodeError:
         logger.error("%s\n%s", message % args, text.encode("ascii", "backslashreplace").decode())
     else:
-        logger.error(message, *args, exc_info=exception)
+        try:
+            logger.error(message, *args, exc_info=exception)
+        except Exception:  # awslambdaric's JSON formatter asks the exception for its text, which can fail
+            logger.error("%s\n%s", message % args, text)

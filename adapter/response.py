@@ -137,6 +137,20 @@ GATEWAY_TIMEOUT_BODY = b"Gateway Timeout"
 """What the caller gets when nothing was said before the deadline."""
 
 
+_MOST_TRAILERS = 4096
+"""Bytes of a trailer section, to its empty line. Go's net/http, which AWS's Runtime API is made of, takes no more
+("http: suspiciously long trailer after chunked body"), and closes the connection."""
+_TRAILER_NAMES = len("Lambda-Runtime-Function-Error-Type: \r\nLambda-Runtime-Function-Error-Body: \r\n\r\n")
+
+
+def text_of(exception: BaseException) -> str:
+    """What it says; an exception can fail at that, too."""
+    try:
+        return str(exception)
+    except Exception:
+        return "<exception str() failed>"
+
+
 class Failure:
     """A failure in mid-stream, as the two error trailers say it.
 
@@ -152,18 +166,21 @@ class Failure:
 
     @classmethod
     def of(cls, exception: BaseException) -> Failure:
-        name = type(exception).__name__
+        name = type(exception).__name__[:100]
         letters = re.sub("[^A-Za-z]", "", name)
-        report = {
-            "errorType": name,
-            "errorMessage": str(exception)[:4096],
-            # The innermost frames: a trailer is a header, and headers have limits.
-            "stackTrace": traceback.format_tb(exception.__traceback__, limit=-20),
-        }
-        return cls(
-            f"Function.{letters[:1].upper()}{letters[1:]}",
-            base64.b64encode(json.dumps(report).encode()).decode(),
-        )
+        kind = f"Function.{letters[:1].upper()}{letters[1:]}"
+        room = (_MOST_TRAILERS - _TRAILER_NAMES - len(kind)) // 4 * 3
+        message = text_of(exception)[:1024]
+        frames = traceback.format_tb(exception.__traceback__, limit=-20)
+        while True:
+            report = {"errorType": name, "errorMessage": message, "stackTrace": frames}
+            body = json.dumps(report).encode()
+            if len(body) <= room:
+                return cls(kind, base64.b64encode(body).decode())
+            if frames:
+                frames = frames[1:]  # the innermost say most
+            else:
+                message = message[: len(message) * 3 // 4]
 
 
 EVENTS: dict[Event, str] = {

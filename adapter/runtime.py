@@ -90,9 +90,11 @@ class Runtime:
         else:
             from concurrent.futures import ThreadPoolExecutor
 
+            from .blocking import call
+
             # As many as are called at once, and those that did not end in time. The loop's own executor is the app's.
             self._threads = ThreadPoolExecutor(self._concurrency + 1000, "handler")
-            self._handle = functools.partial(self._handle_sync, handler)
+            self._handle = functools.partial(self._handle_sync, lambda *of: call(handler, *of))
 
     def run(self) -> int:
         """Until the end of the process: its exit status."""
@@ -201,10 +203,12 @@ class Runtime:
             self._next(worker, invocation)
 
     async def _fail(self, worker: Worker, invocation: Invocation, exception: BaseException) -> None:
-        payload, error_type, cause = self._bootstrap.report(exception, invocation.request_id)
-        if not invocation.answered:
-            await self._post(invocation, lambda post: post.error(payload, error_type, cause))
-        self._next(worker, invocation)
+        try:
+            payload, error_type, cause = self._bootstrap.report(exception, invocation.request_id)
+            if not invocation.answered:
+                await self._post(invocation, lambda post: post.error(payload, error_type, cause))
+        finally:  # else the worker would never ask again
+            self._next(worker, invocation)
 
     async def _post(self, invocation: Invocation, say: Callable[[Post], None]) -> None:
         post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
@@ -238,7 +242,7 @@ class Runtime:
         self.environment.begin(work, self._in_thread(handler, event, context), over)
 
     async def _in_thread(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
-        call = functools.partial(contextvars.copy_context().run, _call, handler, event, context)
+        call = functools.partial(contextvars.copy_context().run, handler, event, context)
         result = await self.loop.run_in_executor(self._threads, call)
         return await result if inspect.isawaitable(result) else result
 
@@ -371,7 +375,12 @@ def _adapter_begin(handler: Any) -> Callable[[Any, Any, Over], None] | None:
     """What begins the work of a handler of ours. `functools.wraps` copies it to a decorator that is around one."""
     ours: Callable[[Any, Any, Over], None] | None = getattr(handler, "adapter_begin", None)
     wrapped = getattr(handler, "__wrapped__", None)
-    return None if ours is getattr(wrapped, "adapter_begin", None) else ours
+    if ours is None or ours == getattr(wrapped, "adapter_begin", None):  # a bound method is another one each time
+        return None
+    kinds = type(handler).__mro__
+    begins = next((kind for kind in kinds if "adapter_begin" in vars(kind)), None)
+    calls = next((kind for kind in kinds if "__call__" in vars(kind)), None)
+    return ours if begins is None or begins is calls else None  # a subclass has a __call__ of its own
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
@@ -390,14 +399,6 @@ def _strict() -> Callable[[bytes], Any] | None:
         return None
     loads: Callable[[bytes], Any] = orjson.loads
     return loads
-
-
-def _call(handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
-    try:
-        return handler(event, context)
-    except StopIteration as exception:
-        # A future does not take it. As of any generator or coroutine (PEP 479):
-        raise RuntimeError("the handler raised StopIteration") from exception
 
 
 def _lost(invocation: Invocation, reason: str) -> None:

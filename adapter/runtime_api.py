@@ -89,7 +89,8 @@ class Post:
             # The prelude by itself, before the first piece of a stream: in one with it, a function URL has been seen to
             # hold both back (github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/94).
             self.flush()
-        self._unsent += wire.chunk(body)
+        if self._is_unsettled:  # else it was lost with that
+            self._unsent += wire.chunk(body)
 
     def end(self, failure: Failure | None) -> None:
         self._ended = True

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .exceptions import AppError, ConfigurationError
 from .invocation import current
+from .response import text_of
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -200,16 +201,13 @@ class Work:
     def result(self) -> Any:
         """What the handler has returned; raises what it has raised."""
         error, self.error = self.error, None  # kept, it and its traceback would hold each other, until a collection
-        if isinstance(error, asyncio.CancelledError):
-            # awslambdaric takes that for the end of the process.
-            raise AppError("the handler was cancelled") from error
         if error is not None:
-            raise error
+            raise _ordinary(error, "the handler")
         if self.rules.raise_background_errors and self.failures:
-            exceptions = [failure.exception for failure in self.failures]
+            exceptions = [_ordinary(failure.exception, failure.name) for failure in self.failures]
             if len(exceptions) == 1:
                 raise exceptions[0]
-            raise BaseExceptionGroup("background work has failed", exceptions)
+            raise ExceptionGroup("background work has failed", exceptions)
         return self.value
 
     def shorten(self, seconds: float) -> None:
@@ -240,7 +238,9 @@ class Work:
     async def _conduct(self, handler: Coroutine[Any, Any, Any]) -> None:
         try:
             self.value = await handler
-        except (Exception, asyncio.CancelledError) as exception:
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exception:  # a panic in a Rust extension is one, and no Exception
             self.error = exception
         # In the task's last step, not by a callback of it: that would be a turn of the loop more.
         if self.state == "under way":
@@ -266,6 +266,18 @@ class Work:
     def _expired(self, task: asyncio.Task[None]) -> None:
         self.conclude()
         task.result()
+
+
+def _ordinary(error: BaseException, what: str) -> Exception:
+    """awslambdaric takes what is no `Exception` for the end of the process."""
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        made = AppError(f"{what} was cancelled")
+    else:
+        made = AppError(f"{what} raised {type(error).__name__}: {ascii(text_of(error))}")
+    made.__cause__ = error
+    return made.with_traceback(error.__traceback__)  # awslambdaric does not report causes
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:

@@ -29,6 +29,7 @@ FUNCTIONS = Path(__file__).parent / "functions"
 HTTP_INTEGRATION = b"application/vnd.awslambda.http-integration-response"
 PREFIX = "/2018-06-01/runtime/"
 EXTENSION = "/2020-01-01/extension/"
+MOST_TRAILERS = 4096  # bytes, to the empty line: those of Go's net/http, of which AWS's is made
 
 
 @dataclass
@@ -102,6 +103,7 @@ class RuntimeAPI:
         self.restored = asyncio.Event()  # SnapStart: what /restore/next waits for
         self.restore_error: Any = None
         self.current: Invoked | None = None
+        self.streaming: set[str] = set()  # whose responses have begun, and have not ended
         self.port = 0
         self._pending: asyncio.Queue[Invoked] = asyncio.Queue()
         self._server: asyncio.Server | None = None
@@ -263,6 +265,8 @@ class RuntimeAPI:
 
     async def _next(self) -> tuple[int, bytes, list[tuple[str, str]]]:
         if self.current is not None:
+            if self.current.request_id in self.streaming:
+                return self._refuse(403, "InvalidStateTransition")
             self.record("next")
             self.current.finished.set()
             self.current = None
@@ -323,7 +327,9 @@ class RuntimeAPI:
             self.record(kind)
         else:
             self.record("open")
+            self.streaming.add(request_id)
             await self._stream(http, reader, invoked)
+            self.streaming.discard(request_id)
             self.record("close")
             invoked.closed.set()
         await self.gate.wait()
@@ -336,6 +342,9 @@ class RuntimeAPI:
             await self.reading.wait()
             event = await self._event(http, reader)
             if isinstance(event, h11.EndOfMessage):
+                trailers = b"".join(b"%b: %b\r\n" % field for field in event.headers.raw_items())
+                if len(trailers) + 2 > MOST_TRAILERS:
+                    raise h11.RemoteProtocolError("suspiciously long trailer after chunked body")
                 invoked.trailers = dict(event.headers)
                 return
             if not isinstance(event, h11.Data):

@@ -498,6 +498,12 @@ async def test_the_202_that_does_not_come(handler: str) -> None:
         assert invoked.events[0] in ("open", "response")
         assert (await running.api.run(function_url("/pid"))).answered
     assert len(lines(running, "did not get through: it was not taken before the deadline")) == 1
+    # The application waits for that, and what it would have done in the background has not begun.
+    assert not lines(running, "Background task")
+    assert (
+        len(lines(running, "^\\[ERROR\\].*The application, at .*, was cancelled; .*; its response was on its way$"))
+        == 1
+    )
 
 
 async def test_remaining_time() -> None:

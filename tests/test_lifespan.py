@@ -45,6 +45,12 @@ async def test_a_failing_startup_is_an_init_error_with_the_traceback_of_the_app(
     assert running.output.count("[ERROR] ConnectionError: no database") == 1
 
 
+async def test_a_startup_that_ends_the_process() -> None:
+    async with function("starts.handler", env={"APP": "exits"}) as running:
+        assert await asyncio.wait_for(running.process.wait(), 20) == 7
+    assert running.api.log == ["startup"]
+
+
 async def test_off_is_off() -> None:
     async with function("starts.handler", env={"APP": "off"}) as running:
         invoked = await running.api.run(function_url("/state"))
@@ -147,6 +153,15 @@ async def is_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
     raise asyncio.CancelledError
 
 
+class Panic(BaseException):
+    """As that of Rust extensions."""
+
+
+async def panics(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    raise Panic
+
+
 async def sends_nonsense(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "lifespan.nonsense"})
@@ -157,6 +172,7 @@ FAILING: list[tuple[App, type[Exception], str]] = [
     (says_failed, LifespanFailure, "no database"),
     (says_failed_and_raises, ZeroDivisionError, "in startup"),
     (is_cancelled, LifespanFailure, "startup was cancelled"),
+    (panics, LifespanFailure, "startup raised Panic"),
     (sends_nonsense, AppError, "'lifespan.nonsense' cannot come while the lifespan is starting up"),
 ]
 

@@ -376,9 +376,29 @@ def test_failure_is_one_line_of_base64_whatever_the_message() -> None:
     report = json.loads(base64.b64decode(failure.body))
     assert report["errorType"] == "ValueError"
     assert report["errorMessage"].startswith("line\nbreak, \udc80, é x")
-    assert len(report["errorMessage"]) == 4096
+    assert len(report["errorMessage"]) == 1024
     assert len(report["stackTrace"]) == 20
     assert "deep" in report["stackTrace"][-1]
+
+
+@pytest.mark.parametrize("message", ["", "x" * 10_000, "\U0001f600" * 10_000])
+@pytest.mark.parametrize("name", ["A", "Error" * 100, "Ошибка" * 100])
+def test_trailers_are_no_longer_than_they_are_taken(name: str, message: str) -> None:
+    """By Go's net/http, of which AWS's Runtime API is made."""
+    last = wire.last_chunk(Failure.of(type(name, (Exception,), {})(message)))
+    assert len(last.removeprefix(b"0\r\n")) <= 4096
+    report = json.loads(base64.b64decode(last.rpartition(b": ")[2]))
+    assert name.startswith(report["errorType"]) and message.startswith(report["errorMessage"])
+    assert bool(report["errorMessage"]) == bool(message)
+
+
+def test_an_exception_that_cannot_say_anything() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise AttributeError("no words")
+
+    report = json.loads(base64.b64decode(Failure.of(Mute()).body))
+    assert (report["errorType"], report["errorMessage"]) == ("Mute", "<exception str() failed>")
 
 
 def test_failure_type_has_letters_only() -> None:

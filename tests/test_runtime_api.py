@@ -1,9 +1,13 @@
 """The connection to the Runtime API: kept, reopened, refused, lost, and slower than the writer."""
 
 import asyncio
+import contextlib
 import logging
 import select
 import socket
+import struct
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -229,6 +233,37 @@ async def test_a_reply_that_is_not_http_is_a_loss(caplog: pytest.LogCaptureFixtu
         await stream.close()
         assert stream.state == "lost"
     assert "did not answer in HTTP/1.1" in caplog.text
+
+
+async def test_nothing_follows_a_head_that_was_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """The connection was reset while the application kept the loop busy; the first piece of body finds that out."""
+    received: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        listener.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            connection, _ = listener.accept()
+            received.append(connection.recv(1000))
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        api = RuntimeApi(f"127.0.0.1:{listener.getsockname()[1]}")
+        post = api.post("id", None, lambda: None)
+        await post.connect()
+        stream = ResponseStream(post, "id")
+        post.lost = stream.lose
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        time.sleep(0.1)  # noqa: ASYNC251  # the loop must not see the reset
+        stream.start(Head(200))
+        await stream.send(b"body", more=True)
+        await stream.send(b"", more=False)
+        await asyncio.to_thread(thread.join)
+    assert (stream.state, received) == ("lost", [])
+    assert caplog.text.count("did not get through") == 1
 
 
 async def test_a_reply_that_ends_with_the_connection(caplog: pytest.LogCaptureFixture) -> None:

@@ -216,7 +216,7 @@ async def test_stop_iteration_is_an_error() -> None:
     """A future would not take it, and the invocation would run into its timeout."""
     invoked, running = await run("stops", {})
     assert invoked.events == ["error", "next"]
-    assert running.output.count("[ERROR] RuntimeError: the handler raised StopIteration") == 2
+    assert running.output.count("[ERROR] RuntimeError: a function that runs in a thread raised StopIteration") == 2
 
 
 async def test_an_exit_ends_the_process() -> None:

@@ -38,6 +38,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     yield {}
     if os.environ.get("SHUTDOWN") == "fails":
         raise ConnectionError("no goodbye")
+    if os.environ.get("SHUTDOWN") == "cancelled":
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
     if os.environ.get("SHUTDOWN") == "slow":
         await asyncio.sleep(10)
     record("shutdown")

@@ -17,6 +17,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     record("startup")
     if os.environ["APP"] == "fails":
         raise ConnectionError("no database")
+    if os.environ["APP"] == "exits":
+        raise SystemExit(7)
     async with httpx.AsyncClient() as client:  # bound to the loop it is used on
         yield {"client": client, "seen": []}
 

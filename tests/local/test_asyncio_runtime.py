@@ -193,6 +193,20 @@ class TestOnDemandEmulator:
             assert emulator.terminal.getvalue().count("startup of") == 1
             assert emulator.terminal.getvalue().count("worked") == 3
 
+    @pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+    async def test_a_failure_in_mid_stream(self, binary: Path, client: str) -> None:
+        """Of FastAPI's, whose tracebacks are long: AWS's server takes trailers of up to 4096 bytes."""
+
+        class Function(OnDemandFunction):
+            command = property(lambda self: self.emulator(sys.executable, "-m", client, "ending.handler"))
+
+        async with Function(binary, timeout=30) as emulator:
+            for _ in range(2):
+                assert (await get(emulator, "/broken")).content.partition(bytes(8))[2].startswith(b"begun ")
+            assert (await get(emulator, "/pid")).status_code == 200
+            assert emulator.terminal.getvalue().count("startup of") == 1
+            assert "did not get through" not in emulator.terminal.getvalue()
+
     @pytest.mark.parametrize("path", ["/stream/0.1", "/background/0.1", "/stream/10", "/background/10"])
     async def test_sigterm(self, binary: Path, path: str) -> None:
         async with OnDemandFunction(binary, timeout=30) as emulator:

@@ -39,6 +39,16 @@ async def stream(seconds: float) -> StreamingResponse:
     return StreamingResponse(pieces())
 
 
+@app.get("/broken")
+async def broken() -> StreamingResponse:
+    async def pieces() -> AsyncIterator[str]:
+        yield "begun "
+        await asyncio.sleep(0.1)
+        raise ValueError("no tea" * 2000)
+
+    return StreamingResponse(pieces())
+
+
 @app.get("/background/{seconds}")
 async def background(seconds: float, tasks: BackgroundTasks) -> str:
     tasks.add_task(work, seconds)
