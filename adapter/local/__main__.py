@@ -25,6 +25,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=2048)
     except socket.gaierror as error:
         reason = error.strerror
+    except UnicodeError as error:
+        reason = f"this is no host name: {error}"
     except OSError as error:
         # Not its own text: create_server has put the address, once more, into that.
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -33,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def run(command_line: CommandLine, listeners: Mapping[str, socket.socket], log: Log, stop: asyncio.Event) -> int:
     loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signal_number, stop.set)
     return await serve(command_line.configuration, listeners, log, stop, command_line.reload)
 
@@ -41,8 +43,8 @@ async def run(command_line: CommandLine, listeners: Mapping[str, socket.socket],
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line.
 
-    Exit status: 0 after Ctrl-C, SIGTERM, or when nobody reads the log any more; 1 if a port cannot be had, 2 for wrong
-    arguments or a template that cannot be used, 3 if the function fails its init and there is no --reload.
+    Exit status: 0 after Ctrl-C, SIGTERM or SIGHUP, or when nobody reads the log any more; 1 if a port cannot be had, 2
+    for wrong arguments or a template that cannot be used, 3 if the function fails its init and there is no --reload.
     """
     command_line = parse(arguments)
     with contextlib.ExitStack() as stack:

@@ -43,6 +43,13 @@ def parse(arguments: Sequence[str] | None) -> CommandLine:
     if given.env_file is not None and not given.env_file.is_file():
         fail(f"--env-file: there is no file {str(given.env_file)!r}", 2)
     try:
+        if given.env_file is not None:
+            given.env_file.read_text("utf-8")
+    except OSError as error:
+        fail(f"--env-file: {str(given.env_file)!r}: {error.strerror}", 2)
+    except UnicodeError:
+        fail(f"--env-file: {str(given.env_file)!r} is no text in UTF-8", 2)
+    try:
         function = template_function(given)
         configuration, notes = configure(given, function)
     except TemplateError as error:

@@ -6,10 +6,10 @@ import enum
 import time
 
 from adapter.local.configuration import Configuration
-from adapter.local.invocation import FunctionError, Invocation
+from adapter.local.invocation import FunctionError, Invocation, describe
 from adapter.local.log import Log, Report
 from adapter.local.process import FunctionProcess
-from adapter.local.runtime_api import RuntimeAPI, error_payload
+from adapter.local.runtime_api import RuntimeAPI, error_payload, not_started
 
 # How long END waits for a caller that has been cut off to be told so; a caller that reads nothing must not hold up the
 # log.
@@ -72,12 +72,20 @@ class Environment:
         started = time.perf_counter()
         self._api = api = RuntimeAPI(self._configuration, self._log)
         await api.start()
-        self._process = process = await FunctionProcess.start(
-            self._configuration.argv,
-            cwd=self._configuration.app_dir,
-            variables=self._configuration.variables(api.address),
-            write=lambda line: self._log.function(line, self.invocation),
-        )
+        try:
+            self._process = process = await FunctionProcess.start(
+                self._configuration.argv,
+                cwd=self._configuration.app_dir,
+                variables=self._configuration.variables(api.address),
+                write=lambda line: self._log.function(line, self.invocation),
+            )
+        except (OSError, ValueError) as exception:
+            # The folder is gone, or the env file cannot be read: the next environment may find them as they should be.
+            await self._end()
+            failure = not_started(exception)
+            self._log.line(describe(failure))
+            self._log.init_report(time.perf_counter() - started, phase, "error", failure.type)
+            return failure
         ending = await self._phase(api, process, limit)
         duration = time.perf_counter() - started
         if ending is Ending.READY:

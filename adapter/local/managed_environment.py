@@ -8,12 +8,12 @@ from typing import Any
 
 from adapter.local.configuration import Configuration
 from adapter.local.environment import LAST_WORDS, TERMINATION
-from adapter.local.invocation import FunctionError, Invocation
+from adapter.local.invocation import FunctionError, Invocation, describe
 from adapter.local.log import Log, Report
 from adapter.local.log_socket import LogSocket
 from adapter.local.managed_runtime_api import ManagedRuntimeAPI, Slot
 from adapter.local.process import FunctionProcess
-from adapter.local.runtime_api import error_payload
+from adapter.local.runtime_api import error_payload, not_started
 
 # Seconds, or the function's timeout if that is longer;
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html
@@ -58,16 +58,25 @@ class ManagedEnvironment:
         started = time.perf_counter()
         limit = max(INIT_LIMIT, self._configuration.timeout)
         await self._api.start()
-        self._output = LogSocket(self._line)
-        self._process = process = await FunctionProcess.start(
-            self._configuration.argv,
-            cwd=self._configuration.app_dir,
-            variables={
-                **self._configuration.variables(self._api.address),
-                "_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET": self._output.path,
-            },
-            write=self._line,
-        )
+        try:
+            self._output = LogSocket(self._line)
+            self._process = process = await FunctionProcess.start(
+                self._configuration.argv,
+                cwd=self._configuration.app_dir,
+                variables={
+                    **self._configuration.variables(self._api.address),
+                    "_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET": self._output.path,
+                },
+                write=self._line,
+            )
+        except (OSError, ValueError) as exception:
+            await self.close()
+            failure = not_started(exception)
+            self._log.line(describe(failure))
+            self._log.init_report(
+                time.perf_counter() - started, "init", "error", failure.type, self._configuration.initialization_type
+            )
+            return failure
         initialised = asyncio.create_task(self._api.initialised.wait())
         try:
             await asyncio.wait({initialised, process.exited}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
@@ -154,7 +163,7 @@ class ManagedEnvironment:
         """A line of the log in JSON says which invocation wrote it; of any other nobody can tell."""
         try:
             request_id = json.loads(text)["requestId"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             request_id = None
         invocation = self._api.running(request_id) if isinstance(request_id, str) else None
         self._log.function(text, invocation)

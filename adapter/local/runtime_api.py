@@ -293,6 +293,11 @@ def error_payload(error_type: str, message: str) -> FunctionError:
     return FunctionError(error_type, json.dumps({"errorMessage": message, "errorType": error_type}).encode())
 
 
+def not_started(exception: Exception) -> FunctionError:
+    """What becomes of an environment whose process could not be started."""
+    return error_payload("Runtime.InvalidEntrypoint", f"The function's process cannot be started: {exception}")
+
+
 def trailer_error(trailers: Headers) -> FunctionError | None:
     """The error that a streamed response ended with: its type and, in base64, a JSON payload.
 

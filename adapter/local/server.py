@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import uvicorn
-import watchfiles
 
 from adapter.local.asynchronous import EventQueue
 from adapter.local.configuration import Configuration
@@ -21,6 +19,7 @@ from adapter.local.function import Function
 from adapter.local.invocation import Invocable, describe
 from adapter.local.log import Log
 from adapter.local.managed_instance import ManagedInstance
+from adapter.local.reload import watch, watched
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
@@ -115,7 +114,12 @@ async def serve(
         function = make(configuration, log, tasks)
         stopping = tasks.create_task(stop.wait())
         helpers: list[asyncio.Task[Any]] = [stopping]
+        ready = asyncio.Event()
         try:
+            if reload:
+                # From before the function is imported: what changes meanwhile is not missed.
+                helpers += [tasks.create_task(watch(function, log, place, ready)) for place in watched(configuration)]
+                await asyncio.sleep(0)
             first = function.start()
             started: set[asyncio.Future[Any]] = {first, stopping}
             await asyncio.wait(started, return_when=asyncio.FIRST_COMPLETED)
@@ -132,8 +136,7 @@ async def serve(
                 ports[port] = Paths(ports[port], InvokeAPI(function, log, events))
             server = Server(server_config(Ports(ports)), function)
             serving = tasks.create_task(server.serve(sockets=list(listeners.values())))
-            if reload:
-                helpers.append(tasks.create_task(watch(function, log)))
+            ready.set()
             for name, listener in listeners.items():
                 title = FRONTS[name].title
                 log.line(f"{title}: {url(listener)} ({configuration.handler}; Ctrl-C ends it)")
@@ -163,22 +166,6 @@ def server_config(front: ASGI3Application) -> uvicorn.Config:
         timeout_keep_alive=60,
         timeout_graceful_shutdown=1,
     )
-
-
-async def watch(function: Function | ManagedInstance, log: Log) -> None:
-    """Reload when a Python file under the app dir, or the env file, changes."""
-    app_dir, env_file = function.configuration.app_dir, function.configuration.env_file
-    python_files = watchfiles.PythonFilter()
-
-    def wanted(change: watchfiles.Change, path: str) -> bool:
-        return (env_file is not None and Path(path) == env_file) or python_files(change, path)
-
-    # The env file's folder and not the file: editors put a new file in its place.
-    folders = {app_dir} if env_file is None else {app_dir, env_file.parent}
-    async for changes in watchfiles.awatch(*folders, watch_filter=wanted):
-        names = sorted({Path(path).name for _, path in changes})
-        log.line(f"{', '.join(names)} changed: environments of the old code end, a new one starts")
-        function.reload()
 
 
 def url(listener: socket.socket) -> str:

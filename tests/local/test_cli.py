@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -121,6 +122,7 @@ async def test_wrong_arguments_end_it_with_status_2() -> None:
         (["--template", "nothing.yaml"], "nothing.yaml: No such file or directory"),
         (["main.handler", "--app-dir", "nowhere"], "--app-dir: there is no folder 'nowhere'"),
         (["main.handler", "--env-file", "nothing"], "--env-file: there is no file 'nothing'"),
+        (["main.handler", "--env-file", sys.executable], f"--env-file: {sys.executable!r} is no text in UTF-8"),
         (["main.handler", "--timeout", "901"], "--timeout: Lambda's are up to 900 seconds, not 901"),
         (["main.handler", "--timeout", "0"], "--timeout: Lambda's are up to 900 seconds, not 0"),
         (["main.handler", "--timeout", "nan"], "--timeout: Lambda's are up to 900 seconds, not nan"),
@@ -233,10 +235,11 @@ async def test_port_in_use() -> None:
     assert output == f"function-url: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
 
 
-async def test_host_that_does_not_exist() -> None:
-    status, output = await finished("main.handler", "--host", "no.such.host.invalid")
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b"])
+async def test_host_that_does_not_exist(host: str) -> None:
+    status, output = await finished("main.handler", "--host", host)
     assert status == 1
-    assert re.fullmatch(r"function-url: cannot listen on no\.such\.host\.invalid, port 8000: .+\n", output)
+    assert re.fullmatch(rf"function-url: cannot listen on {re.escape(host)}, port 8000: .+\n", output)
 
 
 @pytest.mark.parametrize(
@@ -509,6 +512,88 @@ async def test_env_file_and_reload(tmp_path: Path) -> None:
         (tmp_path / "main.py").write_text(PID.replace("ANSWER = 1", "ANSWER = 333"))
         await output.until("^main.py changed", 3)
         assert (await output.get()).json()["answer"] == 333
+
+
+@pytest.mark.parametrize("more", [(), ("--concurrency", "1")], ids=["on demand", "managed instance"])
+async def test_a_process_that_cannot_be_started(tmp_path: Path, more: Sequence[str]) -> None:
+    """Fails its own environment; the next one is started with what is there then."""
+    (tmp_path / "main.py").write_text(PID)
+    (tmp_path / "local.env").write_text("VALUE=one\n")
+    arguments = ("main.handler", "--port", "0", "--env-file", "local.env", *more)
+    async with cli(*arguments, cwd=tmp_path) as output:
+        first = (await output.get()).json()
+        (tmp_path / "local.env").write_bytes(b"VALUE=caf\xe9\n")
+        os.kill(first["pid"], signal.SIGKILL)
+        await gone(first["pid"])
+        assert (await output.get()).status_code == 502
+        await output.until("^Runtime.InvalidEntrypoint: The function's process cannot be started: 'utf-8' codec can't")
+        (tmp_path / "local.env").write_text("VALUE=two\n")
+        assert (await output.get()).json()["value"] == "two"
+
+
+async def test_reload_during_the_first_init(tmp_path: Path) -> None:
+    async with Gate() as gate:
+        slow = f"""\
+import os, socket
+
+with socket.create_connection(("127.0.0.1", {gate.port})) as gate:
+    gate.sendall(b"%d\\n" % os.getpid())
+    gate.recv(1)
+
+"""
+        (tmp_path / "main.py").write_text(slow + PID)
+        async with cli("main.handler", "--port", "0", "--reload", cwd=tmp_path) as output:
+            _, go_on = await gate.reached()
+            (tmp_path / "main.py").write_text(PID.replace("ANSWER = 1", "ANSWER = 22"))
+            await asyncio.sleep(0.2)  # it is seen in that time, and must be remembered
+            go_on()
+            await output.until("^main.py changed")
+            assert (await output.get()).json()["answer"] == 22
+
+
+async def test_reload_after_the_folder_was_replaced(tmp_path: Path) -> None:
+    """As a build does it."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "main.py").write_text(PID)
+    async with cli("main.handler", "--port", "0", "--reload", "--app-dir", str(app), cwd=tmp_path) as output:
+        assert (await output.get()).json()["answer"] == 1
+        shutil.rmtree(app)
+        app.mkdir()
+        (app / "main.py").write_text(PID.replace("ANSWER = 1", "ANSWER = 22"))
+        await output.until("changed: environments of the old code end")
+        async with asyncio.timeout(PATIENCE):
+            while (reply := await output.get()).status_code != 200 or reply.json()["answer"] != 22:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)  # for the new watch
+        (app / "main.py").write_text(PID.replace("ANSWER = 1", "ANSWER = 333"))
+        async with asyncio.timeout(PATIENCE):
+            while (await output.get()).json()["answer"] != 333:
+                await asyncio.sleep(0.1)
+
+
+async def test_what_is_beside_the_env_file_is_no_code(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "main.py").write_text(PID)
+    (tmp_path / ".env").write_text("VALUE=one\n")
+    arguments = ("main.handler", "--port", "0", "--reload", "--app-dir", str(app), "--env-file", ".env")
+    async with cli(*arguments, cwd=tmp_path) as output:
+        await output.until("^Function URL")
+        (tmp_path / "other.py").write_text("")
+        (tmp_path / ".env").write_text("VALUE=two\n")
+        await output.until("changed: environments")
+        assert (await output.get()).json()["value"] == "two"
+        assert re.findall("^(.*) changed", output.text, re.MULTILINE) == [".env"]
+
+
+async def test_sighup_ends_it_cleanly() -> None:
+    """As the end of a terminal does; what is frozen between two invocations must not be left."""
+    async with cli("main.handler", "--port", "0") as output:
+        pid = (await output.get()).json()["pid"]
+        output.process.send_signal(signal.SIGHUP)
+        assert await asyncio.wait_for(output.process.wait(), PATIENCE) == 0
+        assert not alive(pid)
 
 
 async def test_reload_lets_a_busy_environment_finish(tmp_path: Path) -> None:
