@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import adapter
 from adapter.local.configuration import Configuration
 from adapter.local.parser import FUNCTION_URL, FURTHER_FRONTS, fail, parser
 from adapter.local.template import NAMES, TemplateError, TemplateFunction, read
@@ -93,6 +94,8 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
         fail(f"the handler is module.attribute, such as main.handler, not {handler!r}", 2)
     if not app_dir.is_dir():
         fail(f"--app-dir: there is no folder {str(app_dir)!r}", 2)
+    if given.runtime == "adapter" and (hides := hiding(app_dir)) is not None:
+        fail(f"--runtime adapter: {str(hides)!r} hides the package of that name, which is the runtime: rename it", 2)
     if not 0 < timeout <= MAX_TIMEOUT:
         fail(f"{source('--timeout', 'Timeout')}: Lambda's are up to {MAX_TIMEOUT} seconds, not {timeout:g}", 2)
     if not MIN_MEMORY <= memory <= MAX_MEMORY:
@@ -124,9 +127,12 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
         log_format=given.log_format,
         client=given.runtime,
     )
+    notes = []
+    if "AWS_LAMBDA_EXEC_WRAPPER" in configuration.variables(runtime_api=""):
+        notes.append("AWS_LAMBDA_EXEC_WRAPPER is not run here; what this library's wrapper does is --runtime adapter")
     if function is None:
-        return configuration, []
-    notes = [f"{function.where()}: timeout {timeout:g} s, memory {memory} MB, {configuration.invoke_mode}"]
+        return configuration, notes
+    notes.append(f"{function.where()}: timeout {timeout:g} s, memory {memory} MB, {configuration.invoke_mode}")
     # Those that the shell or the env file sets are not missed.
     missing = unknown.keys() - configuration.variables(runtime_api="").keys()
     if missing:
@@ -135,6 +141,14 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
             f"{function.where()}: not set, since only a deployed stack knows: {names}; --env-file can say them"
         )
     return configuration, notes
+
+
+def hiding(app_dir: Path) -> Path | None:
+    """A module of the function's with our name: Python would find that first."""
+    for path in (app_dir / "adapter" / "__init__.py", app_dir / "adapter.py"):
+        if path.is_file() and path.resolve() != Path(adapter.__file__):
+            return path
+    return None
 
 
 def ports(first: int, fronts: Sequence[str]) -> dict[str, int]:

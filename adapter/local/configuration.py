@@ -89,6 +89,9 @@ class Configuration:
         task_root = str(self.app_dir)
         # Parts that are empty would put the working directory on the path a second time.
         python_path = [task_root, *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
+        if variables.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+            # The shell's: what is relative in it is so to the folder we are in, and not to the function's.
+            python_path = [os.path.abspath(part) for part in python_path]
         now = datetime.datetime.now(datetime.UTC)
         variables.update(
             AWS_LAMBDA_RUNTIME_API=runtime_api,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,6 +79,10 @@ class Ports:
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"a front has no {scope['type']}")
+        if scope["method"] == "CONNECT":  # for proxies: h11 would take a 200 for a tunnel
+            await send({"type": "http.response.start", "status": 400, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         server = scope["server"]
         if server is None or server[1] is None:
             raise RuntimeError("a request comes to a port")
@@ -151,7 +156,13 @@ async def serve(
             await function.close()
 
 
+def is_not_of_an_upgrade(record: logging.LogRecord) -> bool:
+    """Of one that a client asks for uvicorn says what to install, which would change nothing; the fronts say better."""
+    return "upgrade" not in str(record.msg) and "WebSocket" not in str(record.msg)
+
+
 def server_config(front: ASGI3Application) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(is_not_of_an_upgrade)
     return uvicorn.Config(
         front,
         http="h11",

@@ -215,6 +215,37 @@ def test_limits() -> None:
     assert (asked.host, asked.reload) == ("::1", True)
 
 
+@pytest.mark.parametrize("module", ["adapter.py", "adapter/__init__.py"])
+def test_a_module_of_our_name(module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / module).parent.mkdir(exist_ok=True)
+    (tmp_path / module).write_text("")
+    arguments = ["main.handler", "--app-dir", str(tmp_path)]
+    assert parse(arguments).notes == []
+    with pytest.raises(SystemExit) as ended:
+        parse([*arguments, "--runtime", "adapter"])
+    assert ended.value.code == 2
+    assert f"'{tmp_path / module}' hides the package of that name" in capsys.readouterr().err
+    assert parse(["main.handler", "--app-dir", str(ROOT), "--runtime", "adapter"]).configuration.client == "adapter"
+
+
+def test_a_wrapper_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FUNCTIONS)
+    monkeypatch.setenv("AWS_LAMBDA_EXEC_WRAPPER", "/opt/wrapper")
+    (note,) = parse(["main.handler"]).notes
+    assert note.startswith("AWS_LAMBDA_EXEC_WRAPPER is not run here")
+
+
+def test_a_relative_pythonpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell's is relative to where that is; an env file's to where the function is, as it would be on Lambda."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"libs{os.pathsep}/opt")
+    (tmp_path / "local.env").write_text("PYTHONPATH=libs\n")
+    arguments = ["main.handler", "--app-dir", str(FUNCTIONS)]
+    for more, parts in (([], [str(tmp_path / "libs"), "/opt"]), (["--env-file", "local.env"], ["libs"])):
+        variables = parse([*arguments, *more]).configuration.variables("")
+        assert variables["PYTHONPATH"].split(os.pathsep) == [str(FUNCTIONS), *parts]
+
+
 def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:

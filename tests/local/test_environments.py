@@ -90,6 +90,7 @@ async def test_past_the_cap(gate: Gate) -> None:
             "Type": "User",
             "message": "Rate Exceeded.",
         }
+        await url.terminal.until("^A request was refused with 429: no environment is free$")
         go_on()
         assert (await request).status_code == 200
         assert (await url.run(*EMPTY)).status_code == 200

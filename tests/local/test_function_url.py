@@ -220,6 +220,11 @@ async def test_request_limit(url: LocalLambda) -> None:
 
     # Also where the length is not said beforehand.
     assert (await url.client.post("/", content=parts())).status_code == 413
+    said = re.findall("^A request was refused with 413: (.*)$", url.terminal.getvalue(), re.MULTILINE)
+    assert re.fullmatch(
+        r"its event has 6,29\d,\d{3} bytes, of at most 6,291,456; what is no text is base64 there", said[0]
+    )
+    assert said[1:] == ["its body has more than 6,291,456 bytes"]
 
 
 async def test_header_limit(url: LocalLambda) -> None:

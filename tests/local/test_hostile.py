@@ -141,6 +141,24 @@ async def test_bodies_that_go_wrong(url: LocalLambda, data: bytes) -> None:
     assert (await url.run(*WORKS)).text == "works"
 
 
+async def test_a_tunnel(url: LocalLambda, capsys: pytest.CaptureFixture[str]) -> None:
+    client = await connect(url)
+    await client.send(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+    assert (await client.reply()).startswith(b"HTTP/1.1 400 ")
+    await client.close()
+    assert (await url.run(*WORKS)).text == "works"
+    assert "Traceback" not in capsys.readouterr().err
+
+
+async def test_an_upgrade(url: LocalLambda, caplog: pytest.LogCaptureFixture) -> None:
+    """Is none, and the request is an ordinary one."""
+    for protocol in ("websocket", "websocket", "h2c"):
+        headers = {"connection": "upgrade", "upgrade": protocol}
+        assert (await url.client.post("/", json=WORKS, headers=headers)).text == "works"
+    assert not caplog.records
+    assert url.terminal.getvalue().count("Hint: Function URL has no WebSockets") == 1
+
+
 @pytest.mark.parametrize("coding", [b"Content-Length: 20000000", b"Transfer-Encoding: chunked"])
 async def test_20_mb(url: LocalLambda, coding: bytes) -> None:
     client = await connect(url)

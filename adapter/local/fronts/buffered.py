@@ -60,7 +60,7 @@ class Buffered:
             exchange.hint(
                 "the function streamed a response with a prelude, and this function URL has InvokeMode BUFFERED, which "
                 "does not read preludes: its caller gets status 200 and no content, here as on Lambda. Set InvokeMode "
-                "RESPONSE_STREAM, or return {'statusCode': ..., ...}."
+                "RESPONSE_STREAM, or return {'statusCode': ..., ...} (StreamingAdapter: stream=())."
             )
             await exchange.reply.whole(200, [], b"")
             exchange.replied()

@@ -88,6 +88,10 @@ class Application:
             raise NotImplementedError(f"{self.service.title} has no {scope['type']}")
         service, configuration = self.service, self.function.configuration
         request_id, trace_id = new_request_id(), new_trace_id()
+        if any(name == b"upgrade" and value.lower() == b"websocket" for name, value in scope["headers"]):
+            self.hint(
+                f"{service.title} has no WebSockets: the request for one comes to the function as an ordinary GET."
+            )
         burst = service.burst if configuration.throttle else None
         reply = Reply(scope["method"], request_id, send, id_header=service.request_id_header, burst=burst)
         try:
@@ -99,6 +103,12 @@ class Application:
             request = read_request(scope, body)
             event = service.event(request, region=configuration.region, request_id=request_id, trace_id=trace_id)
         if event is None or len(event) > MAX_EVENT:
+            what = (
+                f"its body has more than {service.max_body:,} bytes"
+                if event is None
+                else f"its event has {len(event):,} bytes, of at most {MAX_EVENT:,}; what is no text is base64 there"
+            )
+            self.log.line(f"A request was refused with {service.refusals.too_large.status}: {what}")
             await refuse(reply, service.refusals.too_large)
             return
         invocation = Invocation(event, configuration.arn, request_id, trace_id, max_stream=service.max_stream)
@@ -109,6 +119,12 @@ class Application:
         finally:
             watching.cancel()
             invocation.delivered()
+
+    def hint(self, text: str) -> None:
+        """Say, once, what a function's author would see the effect of and no reason for."""
+        if text not in self.hinted:
+            self.hinted.add(text)
+            self.log.line(f"Hint: {text}")
 
 
 class Exchange:
@@ -125,6 +141,8 @@ class Exchange:
         try:
             await self._application.function.invoke(self.invocation)
         except ConcurrencyLimitError:
+            status = self.service.refusals.busy.status
+            self._application.log.line(f"A request was refused with {status}: no environment is free")
             return self.service.refusals.busy
         # Not awaited itself: cancelling would go on to it, and it belongs to the environment.
         await asyncio.wait({self.invocation.answer})
@@ -152,10 +170,7 @@ class Exchange:
         self._application.log.line(f"RequestId: {self.invocation.request_id} Error: {text}")
 
     def hint(self, text: str) -> None:
-        """Say, once, what a function's author would see the effect of and no reason for."""
-        if text not in self._application.hinted:
-            self._application.hinted.add(text)
-            self._application.log.line(f"Hint: {text}")
+        self._application.hint(text)
 
 
 async def refuse(reply: Reply, refusal: Refusal) -> None:

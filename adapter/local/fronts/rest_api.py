@@ -30,7 +30,8 @@ TIMED_OUT = Refusal(504, b'{"message": "Endpoint request timed out"}')
 
 NOT_STREAMED_HINT = (
     "the function returned its response in one piece, and a REST API with responseTransferMode STREAM takes only one "
-    "that is streamed: a prelude, 8 NUL bytes, then the body. Stream the response, or set responseTransferMode "
+    "that is streamed: a prelude, 8 NUL bytes, then the body. Stream the response (StreamingAdapter: "
+    "stream={'function-url', 'rest-api'}, or ADAPTER_STREAM=function-url,rest-api), or set responseTransferMode "
     "BUFFERED."
 )
 
