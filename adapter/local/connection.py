@@ -9,6 +9,8 @@ import h11
 READ_SIZE = 64 * 1024
 # awslambdaric sends an X-Ray error cause of up to 1 MiB in a header.
 MAX_HEAD = 2 * 1024 * 1024
+# Bytes, with the empty line: Go's net/http, of which AWS's server is made, takes no more.
+MAX_TRAILERS = 4096
 
 Headers = dict[bytes, bytes]
 
@@ -51,6 +53,9 @@ class Connection:
                 raise TruncatedError(str(error)) from error
             if isinstance(event, h11.EndOfMessage):
                 self.trailers = dict(event.headers)
+                size = sum(len(name) + len(value) + len(": \r\n") for name, value in event.headers) + len("\r\n")
+                if size > MAX_TRAILERS:
+                    raise TruncatedError("http: suspiciously long trailer after chunked body")
                 return
             if isinstance(event, h11.Data):
                 yield bytes(event.data)

@@ -78,6 +78,7 @@ DIFFERENCES: dict[tuple[str, str, str], str] = {
     ("on-demand", "running_wrong_invocation_id", "caller"): NONCE,
     ("on-demand", "truncated_stream", "response"): TRUNCATED,
     ("on-demand", "truncated_stream", "next"): TRUNCATED,
+    ("on-demand", "error_trailers_that_are_too_long", "response"): TRUNCATED,
     ("on-demand", "truncated_response", "response"): TRUNCATED,
     ("on-demand", "truncated_response", "next"): TRUNCATED,
     ("on-demand", "refusal_before_the_body", "response"): EARLY,
@@ -271,6 +272,30 @@ async def error_trailer_that_is_not_base64(engine: Engine) -> None:
 @scenario(*BOTH)
 async def error_trailer_of_no_known_form(engine: Engine) -> None:
     await end_with_trailers(engine, DECLARED, TRAILERS.replace(b"Function.Oops", b"TypeError"))
+
+
+def padded(size: int) -> bytes:
+    """Trailers of this size, from the first one's name to the empty line."""
+    head, _, _ = TRAILERS.rpartition(b": ")
+    return head + b": " + b"A" * (size - len(head.removeprefix(b"0\r\n")) - len(b": \r\n\r\n")) + b"\r\n\r\n"
+
+
+@scenario(*BOTH)
+async def error_trailers_as_long_as_they_may_be(engine: Engine) -> None:
+    wire, request_id, _ = await engine.running()
+    wire.request("POST", path(request_id, "response"), headers={**STREAMING, "Trailer": DECLARED})
+    wire.chunk(b"body")
+    wire.send(padded(4096))
+    engine.seen["response"] = await wire.reply()
+
+
+@scenario(*BOTH)
+async def error_trailers_that_are_too_long(engine: Engine) -> None:
+    wire, request_id, _ = await engine.running()
+    wire.request("POST", path(request_id, "response"), headers={**STREAMING, "Trailer": DECLARED})
+    wire.chunk(b"body")
+    wire.send(padded(4097))
+    engine.seen["response"] = await wire.reply()
 
 
 @scenario(*MANAGED)
