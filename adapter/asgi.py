@@ -135,8 +135,10 @@ class StreamingAdapter:
         )
         watch_background_tasks()
         self._home = environment()
-        self._lifespan = None if lifespan == "off" else Lifespan(app, lifespan)
-        self._started = self._lifespan is None
+        # One of the app's that has started is this adapter's, too: some make an adapter for each event.
+        started = [known for known in self._home.lifespans if known.is_of(app, lifespan)]
+        self._lifespan = None if lifespan == "off" else started[0] if started else Lifespan(app, lifespan)
+        self._started = bool(started) or self._lifespan is None
         if shutdown_on_sigterm:
             self._home.shut_down_on_sigterm()
         if self._home.api is not None:

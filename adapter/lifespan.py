@@ -81,6 +81,9 @@ class Lifespan:
     def __repr__(self) -> str:
         return f"<Lifespan {self._phase}>"
 
+    def is_of(self, app: ASGIApp, mode: LifespanMode) -> bool:
+        return self._app is app and self._mode == mode
+
     async def startup(self) -> None:
         """Run the app's startup; raises what the app raised, or `LifespanFailure`."""
         # The environment's, also where it is begun while an invocation is under way.
