@@ -17,9 +17,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import SeamError
+from .exceptions import SeamError, text_of
 from .invocation import current_invocation
-from .response import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -46,3 +46,11 @@ class RuntimeApiError(AdapterError, OSError):
 
 class SeamError(AdapterError, RuntimeError):
     """awslambdaric does not have the shape that streaming beneath it depends on."""
+
+
+def text_of(exception: BaseException) -> str:
+    """What it says; an exception can fail at that, too."""
+    try:
+        return str(exception)
+    except Exception:
+        return "<exception str() failed>"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, overload
 from .blocking import in_thread
 from .environment import environment
 from .events import proxy_reply
-from .exceptions import AppError, ConfigurationError
+from .exceptions import AppError, ConfigurationError, text_of
 from .invocation import enter, leave
 from .log import logger
 from .pipe import is_source
-from .response import Buffer, text_of
+from .response import Buffer
 from .stream import ResponseStream
 from .work import Rules, Work, name_of
 

@@ -18,7 +18,7 @@ import string
 import traceback
 from typing import TYPE_CHECKING
 
-from .exceptions import AppError
+from .exceptions import AppError, text_of
 
 if TYPE_CHECKING:
     from .types import Event, RawHeaders, Sink, State, Write
@@ -141,14 +141,6 @@ _MOST_TRAILERS = 4096
 """Bytes of a trailer section, to its empty line. Go's net/http, which AWS's Runtime API is made of, takes no more
 ("http: suspiciously long trailer after chunked body"), and closes the connection."""
 _TRAILER_NAMES = len("Lambda-Runtime-Function-Error-Type: \r\nLambda-Runtime-Function-Error-Body: \r\n\r\n")
-
-
-def text_of(exception: BaseException) -> str:
-    """What it says; an exception can fail at that, too."""
-    try:
-        return str(exception)
-    except Exception:
-        return "<exception str() failed>"
 
 
 class Failure:

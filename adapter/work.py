@@ -14,9 +14,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import AppError, ConfigurationError
+from .exceptions import AppError, ConfigurationError, text_of
 from .invocation import current
-from .response import text_of
 
 if TYPE_CHECKING:
     import concurrent.futures
