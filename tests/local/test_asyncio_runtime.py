@@ -78,7 +78,8 @@ class TestSigterm:
             assert (await url.client.get("/background/0.1")).text == '"answered"'
             await url.terminal.until("^working$")
             os.kill(await started(url.terminal), signal.SIGTERM)
-            await url.terminal.until("^worked\nshutdown$")
+            # A managed instance logs in JSON, from INFO on: the record of what the work has cost is there, too.
+            await url.terminal.until('^worked\n(?:.*"background_ms".*\n)?shutdown$')
 
     async def test_what_cannot_be_finished(self, concurrency: int | None) -> None:
         async with local_lambda("ending.handler", concurrency=concurrency, **RUNTIME) as url:
