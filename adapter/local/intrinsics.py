@@ -82,6 +82,7 @@ class Intrinsics:
     def __init__(self, template: Mapping[str, Any], region: str) -> None:
         self._parameters = template.get("Parameters") or {}
         self._conditions = template.get("Conditions") or {}
+        self._mappings = template.get("Mappings") or {}
         self._pseudo = {
             "AWS::AccountId": ACCOUNT,
             "AWS::NoValue": NO_VALUE,
@@ -103,7 +104,7 @@ class Intrinsics:
             raise UnknownValueError(shown(value))
         try:
             return FUNCTIONS[name](self, argument)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise IntrinsicError(f"has a {shown({name: None})} that is not as CloudFormation has it") from error
 
     def _ref(self, name: str) -> Any:
@@ -113,7 +114,10 @@ class Intrinsics:
         # A parameter of these types has as its default the name under which Systems Manager knows the value.
         if "Default" not in parameter or str(parameter.get("Type")).startswith("AWS::SSM::"):
             raise UnknownValueError(f"!Ref {name}")
-        return text(parameter["Default"])
+        default = text(parameter["Default"])
+        if parameter.get("Type") == "CommaDelimitedList":
+            return [part.strip() for part in default.split(",")]
+        return default
 
     def _sub(self, argument: Any) -> str:
         template, values = argument if isinstance(argument, list) else (argument, {})
@@ -151,6 +155,31 @@ class Intrinsics:
         first, second = map(self.resolve, argument)
         return text(first) == text(second)
 
+    def _find_in_map(self, argument: Any) -> Any:
+        name, first, second = (text(self.resolve(part)) for part in argument)
+        return self._mappings[name][first][second]
+
+    def _join(self, argument: Any) -> str:
+        delimiter, parts = argument
+        return text(delimiter).join([text(self.resolve(part)) for part in self._list(parts)])
+
+    def _select(self, argument: Any) -> Any:
+        index, parts = argument
+        number = int(text(self.resolve(index)))
+        if number < 0:
+            raise ValueError("an index is 0 or more")
+        return self.resolve(self._list(parts)[number])
+
+    def _split(self, argument: Any) -> list[str]:
+        delimiter, source = argument
+        return text(self.resolve(source)).split(text(delimiter))
+
+    def _list(self, value: Any) -> list[Any]:
+        parts = self.resolve(value)
+        if not isinstance(parts, list):
+            raise TypeError("not a list")
+        return parts
+
     def _not(self, argument: Any) -> bool:
         (condition,) = argument
         return not self._holds(condition)
@@ -160,9 +189,13 @@ FUNCTIONS: dict[str, Callable[[Intrinsics, Any], Any]] = {
     "Condition": Intrinsics._condition,
     "Fn::And": lambda self, argument: all([self._holds(condition) for condition in argument]),
     "Fn::Equals": Intrinsics._equals,
+    "Fn::FindInMap": Intrinsics._find_in_map,
     "Fn::If": Intrinsics._if,
+    "Fn::Join": Intrinsics._join,
     "Fn::Not": Intrinsics._not,
     "Fn::Or": lambda self, argument: any([self._holds(condition) for condition in argument]),
+    "Fn::Select": Intrinsics._select,
+    "Fn::Split": Intrinsics._split,
     "Fn::Sub": Intrinsics._sub,
     "Ref": Intrinsics._ref,
 }

@@ -151,6 +151,8 @@ Parameters:
   Count: {Type: Number, Default: 3}
   Secret: {Type: String, NoEcho: true}
   Ami: {Type: AWS::SSM::Parameter::Value<String>, Default: /path/of/it}
+  Zones: {Type: CommaDelimitedList, Default: "a, b"}
+Mappings: {Of: {dev: {Name: mapped}}}
 Conditions:
   IsDev: !Equals [!Ref Stage, dev]
   IsNot: !Not [!Condition IsDev]
@@ -182,6 +184,12 @@ Conditions:
         ("!If [IsBoth, both, other]", "both"),
         ("!If [IsEither, either, other]", "other"),
         ("{'Fn::If': [IsDev, {Ref: Stage}, x]}", "dev"),
+        ("!Join ['-', [a, !Ref Stage, 3]]", "a-dev-3"),
+        ("!Join ['', !Split [',', 'a,b']]", "ab"),
+        ("!Join ['+', !Ref Zones]", "a+b"),
+        ("!Select [1, !Ref Zones]", "b"),
+        ("!Select ['0', [!Ref Stage, x]]", "dev"),
+        ("!FindInMap [Of, !Ref Stage, Name]", "mapped"),
     ],
 )
 def test_values(template: Template, value: str, expected: str) -> None:
@@ -201,7 +209,9 @@ def test_values(template: Template, value: str, expected: str) -> None:
         ("!Sub 'x${Table.Arn}'", "!GetAtt Table.Arn"),
         ("!Sub ['${a}', {a: !Ref Table}]", "!Ref Table"),
         ("!ImportValue shared", "!ImportValue shared"),
-        ("!Join ['', [a, b]]", "!Join"),
+        ("!Join ['', [a, !Ref Table]]", "!Ref Table"),
+        ("!Select [0, !GetAZs '']", "!GetAZs "),
+        ("!Transform {Name: x}", "!Transform"),
         ("!If [IsSecret, a, b]", "!Ref Secret"),
         ("!If [IsDev, !Ref Table, b]", "!Ref Table"),
     ],
@@ -294,6 +304,19 @@ def test_a_function_that_is_not_there(template: Template) -> None:
             properties("Environment: {Variables: {A: !If [x, y]}}"),
             "Tea.Environment.Variables.A has a !If that is not as CloudFormation has it",
         ),
+        *[
+            (
+                properties(f"Environment: {{Variables: {{A: {value}}}}}"),
+                f"Tea.Environment.Variables.A has a {value.split()[0]} that is not as CloudFormation has it",
+            )
+            for value in (
+                "!Select [1, [a]]",
+                "!Select [-1, [a]]",
+                "!Select [0, a]",
+                "!Join [x]",
+                "!FindInMap [a, b, c]",
+            )
+        ],
         (
             properties("Environment: {Variables: {A: !If [x, y, z]}}"),
             "Tea.Environment.Variables.A asks for the condition 'x', which is not there",
@@ -315,7 +338,9 @@ JSON = st.recursive(
     lambda values: st.one_of(
         st.lists(values, max_size=3),
         st.dictionaries(
-            st.sampled_from(["a", "Ref", "Fn::If", "Fn::Sub", "Fn::GetAtt", "Default"]), values, max_size=3
+            st.sampled_from(["a", "Ref", "Fn::If", "Fn::Join", "Fn::Select", "Fn::Sub", "Fn::GetAtt", "Default"]),
+            values,
+            max_size=3,
         ),
     ),
     max_leaves=6,
