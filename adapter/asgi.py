@@ -61,7 +61,7 @@ class StreamingAdapter:
     - ``event_handler``: ``(event, context)``, sync or async, for events that are no HTTP requests: SQS, S3, a schedule,
       any JSON. What it returns is the invocation's result, what it raises an invocation error, with Lambda's retries.
     - ``events_path``: a path of the app's that takes such events instead, as ``POST`` with the event as JSON; its JSON
-      reply is the result, a status of 400 or more an invocation error.
+      reply is the result, a status of 300 or more an invocation error.
 
     - ``shutdown_on_sigterm``: True to run the lifespan's shutdown when Lambda ends the environment, under awslambdaric
       (the asyncio runtime always does). It registers an internal extension, without which there is no SIGTERM.
@@ -163,7 +163,9 @@ class StreamingAdapter:
             # A handler as Lambda knows them: a sync one is called where no event loop runs, as it would be there.
             try:
                 result = self._event_handler(event, context)
-            except Exception as exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exception:
                 result, work.error = None, exception
             if asyncio.iscoroutine(result):
                 return self._home.serve(work, result)
@@ -217,7 +219,7 @@ class StreamingAdapter:
         elif request.trigger in self._stream:
             stream = await self._home.stream(invocation, bodiless=bodiless)
         else:
-            stream, reply = self._home.buffered(invocation, request.reply, bodiless=bodiless)
+            stream, reply = self._home.buffered(invocation, request.reply, request.trigger, bodiless=bodiless)
         work.stream = stream
         await HTTPCycle(request.scope, request.body, stream, work, self._config["exclude_headers"]).run(self.app)
         if buffer is not None:

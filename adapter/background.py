@@ -70,11 +70,11 @@ async def finish(work: Work) -> None:
             task_failed(task)
     for failure in work.failures if work.rules.on_background_error is not None else ():
         await _call(work, "on_background_error hook", work.rules.on_background_error, failure)
-    if work.futures and work.state == "under way":
-        await _drain(work)  # what the hook has asked for; of a failure in that it does not hear
+    await _drain_hooks(work)  # of a failure in that the hook does not hear
     _record(work, responded)
     for hook in work.rules.after_response:
         await _call(work, "after_response hook", hook)
+    await _drain_hooks(work)
 
 
 async def expire(work: Work, main: asyncio.Task[None]) -> None:
@@ -159,6 +159,17 @@ async def _drain(work: Work) -> None:
             return
         for task in sorted(tasks & left, key=_name):
             _give_up(work, task)
+
+
+async def _drain_hooks(work: Work) -> None:
+    """Wait for what hooks have asked for: where the time is up, as long as they have themselves."""
+    if work.futures and work.state == "under way":
+        await _drain(work)
+    elif asked := _asked(work):
+        done, _ = await asyncio.wait(asked, timeout=max(0.0, work.limit + work.margin * 0.75 - time.monotonic()))
+        for future in done:
+            _ended(work, future, asked[future])
+        await _end(work, _error(work), time.monotonic(), "its handler had returned")
 
 
 def _tasks(work: Work) -> set[asyncio.Future[Any]]:

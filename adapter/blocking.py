@@ -144,7 +144,7 @@ async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: A
         raise
 
 
-def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """In a thread. A future does not take a StopIteration, and would never be done: it becomes a RuntimeError, as that
     of any generator or coroutine does (PEP 479).
     """

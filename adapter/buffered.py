@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_REPLY = 6 * 1024 * 1024 + 100
 """Bytes of JSON. 6 MB by https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; AWS's own Runtime API
 server says 6,291,556."""
+MAX_REPLIES = {"alb": 1024 * 1024}
+"""Of front ends that take less: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html"""
 
 
 class BufferedReply(Buffer):
@@ -27,10 +29,11 @@ class BufferedReply(Buffer):
     kept in ``error``: nothing has been posted then.
     """
 
-    __slots__ = ("_post", "_reply", "error")
+    __slots__ = ("_most", "_post", "_reply", "error")
 
-    def __init__(self, post: Post, reply: Callable[[Head, bytes], Any]) -> None:
+    def __init__(self, post: Post, reply: Callable[[Head, bytes], Any], trigger: str) -> None:
         super().__init__()
+        self._most = MAX_REPLIES.get(trigger, MAX_REPLY)
         self._post = post
         self._reply = reply
         self.error: Exception | None = None
@@ -39,14 +42,14 @@ class BufferedReply(Buffer):
         super().end(failure)
         try:
             payload = json.dumps(self._reply(self.head or SERVER_ERROR, bytes(self.body))).encode()
-            if len(payload) > MAX_REPLY:
+            if len(payload) > self._most:
                 logger.error(
                     "The response to RequestId %s has %d bytes as JSON, and one that is not streamed can have %d: "
                     "its caller gets a 500. A function URL with InvokeMode RESPONSE_STREAM, or a REST API with "
                     "responseTransferMode STREAM, takes larger ones",
                     ascii(self._post.request_id),
                     len(payload),
-                    MAX_REPLY,
+                    self._most,
                 )
                 payload = json.dumps(self._reply(SERVER_ERROR, SERVER_ERROR_BODY)).encode()
         except Exception as exception:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .exceptions import AppError
 from .response import SERVER_ERROR, SERVER_ERROR_BODY, Head
+from .work import is_ending
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -54,9 +55,9 @@ class HTTPCycle:
         """From the request to the end of the background work. An exception of the app's ends here, in the log."""
         try:
             await app(self._scope, self.receive, self.send)
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as exception:
+            if is_ending(exception, self._work.main):
+                raise
             if self._work.state == "expired":
                 return  # its end and its log are the deadline's
             await self._failed(exception)

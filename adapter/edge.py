@@ -39,6 +39,7 @@ _REFUSED = frozenset(
         "x-amzn-lambda-integration-tag",
         "x-amzn-requestid",
         "x-cache",
+        "x-forwarded-proto",
         "x-real-ip",
     }
 )

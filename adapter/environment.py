@@ -7,7 +7,7 @@ import atexit
 import os
 from typing import TYPE_CHECKING
 
-from .exceptions import RuntimeApiError
+from .exceptions import AppError, RuntimeApiError, is_loggable, text_of
 from .invocation import Invocation
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
@@ -94,7 +94,7 @@ class Environment:
         return stream
 
     def buffered(
-        self, invocation: Invocation, reply: Callable[[Head, bytes], Any], *, bodiless: bool = False
+        self, invocation: Invocation, reply: Callable[[Head, bytes], Any], trigger: str, *, bodiless: bool = False
     ) -> tuple[ResponseStream, BufferedReply]:
         """The stream on which this invocation is answered in one piece, and the sink in which it is kept till then."""
         from .buffered import BufferedReply
@@ -102,7 +102,7 @@ class Environment:
         if self.api is None:
             raise RuntimeApiError("there is no Runtime API outside Lambda")
         post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
-        sink = BufferedReply(post, reply)
+        sink = BufferedReply(post, reply, trigger)
         stream = ResponseStream(sink, invocation.request_id, bodiless=bodiless)
         post.lost = stream.lose
         return stream, sink
@@ -128,7 +128,12 @@ class Environment:
             work.end()
         if self.api is not None and self.api.container_error:
             raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")
-        return work.result()
+        try:
+            return work.result()
+        except Exception as exception:
+            if self.api is None or is_loggable(exception):
+                raise
+            raise AppError(f"{type(exception).__name__}: {ascii(text_of(exception))}") from exception
 
     def begin(self, work: Work, handler: Coroutine[Any, Any, Any], over: Over) -> None:
         """Begin the work of an invocation, on the loop; ``over`` is called when the handler is done, or given up."""

@@ -43,14 +43,15 @@ def read_source(event: Any, context: Any, path: str) -> Request:
     """The event as ``POST path`` with the event as JSON, the Lambda Web Adapter's convention; the app's JSON reply is
     the invocation's result (https://github.com/awslabs/aws-lambda-web-adapter, "Non-HTTP Event Triggers").
 
-    With a status of 400 or more the invocation fails, so that the event is tried again, or goes to the dead-letter
-    queue: also with a 404 or a 422, since an app that has no such route, or cannot read the event, has not handled it.
+    With a status of 300 or more the invocation fails, so that the event is tried again, or goes to the dead-letter
+    queue: also with a 307, a 404 or a 422, since an app that has the route elsewhere, or has none, or cannot read the
+    event, has not handled it.
     """
     body = json.dumps(event).encode()
 
     def result(response: Response) -> Any:
         status, content = response["status"], response["body"]
-        if status >= 400:
+        if status >= 300:
             text = ascii(content[:500].decode("utf-8", "replace"))
             raise AppError(f"POST {path} has answered {describe(event)} with status {status}: {text}")
         try:

@@ -54,3 +54,14 @@ def text_of(exception: BaseException) -> str:
         return str(exception)
     except Exception:
         return "<exception str() failed>"
+
+
+def is_loggable(exception: BaseException) -> bool:
+    """Whether awslambdaric gets over it: where an exception cannot say anything, or says half a surrogate pair, its log
+    and its post raise, and the process ends.
+    """
+    try:
+        str(exception).encode()
+    except Exception:
+        return False
+    return True

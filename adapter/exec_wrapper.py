@@ -23,6 +23,8 @@ def search_path(bootstrap: str) -> None:
 
 
 search_path(sys.argv[1])
+# For the processes that a function starts, as bootstrap.py does it.
+os.environ.setdefault("PYTHONPATH", os.environ.get("LAMBDA_RUNTIME_DIR") or os.path.dirname(sys.argv[1]))
 
 from adapter.runtime import main  # noqa: E402
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, overload
 from .blocking import in_thread
 from .environment import environment
 from .events import proxy_reply
-from .exceptions import AppError, ConfigurationError, text_of
+from .exceptions import AppError, ConfigurationError
 from .invocation import enter, leave
 from .log import logger
 from .pipe import is_source
 from .response import Buffer
 from .stream import ResponseStream
-from .work import Rules, Work, name_of
+from .work import Rules, Work, is_ending, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -176,18 +176,14 @@ async def _respond(work: Work, stream: ResponseStream, name: str, write: _Write,
     """What the handler has returned, while the stream is idle: then that is the answer, for awslambdaric to post."""
     try:
         result = await write(event, stream, work.invocation.context)
-    except (GeneratorExit, KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as exception:
-        if work.state == "expired":
+        if work.state == "expired" or is_ending(exception, work.main):
             raise
         if stream.state == "closed":
             work.fail(name, exception, time.monotonic() - work.begun)
         work.logged = exception
         await stream.fail(exception)
-        if _is_loggable(exception):
-            raise
-        raise AppError(f"{type(exception).__name__}: {ascii(text_of(exception))}") from exception
+        raise
     if result is None or stream.state != "idle":
         if result is not None:
             logger.warning(
@@ -196,12 +192,3 @@ async def _respond(work: Work, stream: ResponseStream, name: str, write: _Write,
             )
         await stream.close()
     return result
-
-
-def _is_loggable(exception: BaseException) -> bool:
-    """Whether awslambdaric gets over it: for half a surrogate pair its log and its post raise, and the process ends."""
-    try:
-        str(exception).encode()
-    except Exception:
-        return False
-    return True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .exceptions import AppError, LifespanFailure
 from .invocation import current
+from .work import is_ending
 
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
@@ -121,9 +122,9 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._app(scope, self._receive, self._send)
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as exception:
+            if is_ending(exception, self._task):
+                raise
             self._exception = exception
             if self._phase == "started":
                 from .log import log_exception

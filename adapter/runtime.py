@@ -107,6 +107,8 @@ class Runtime:
             except SystemExit as exit:
                 # Of a handler: under awslambdaric it ends the process. With other invocations in it, it ends that one.
                 if self._concurrency == 1:
+                    # A handler in a thread may wait for the loop, and the process's end for the thread.
+                    exit_in(EXIT, exit.code if isinstance(exit.code, int) else int(exit.code is not None))
                     raise
                 self._exited(exit)
         status = ended.result()
@@ -380,7 +382,9 @@ def _adapter_begin(handler: Any) -> Callable[[Any, Any, Over], None] | None:
     kinds = type(handler).__mro__
     begins = next((kind for kind in kinds if "adapter_begin" in vars(kind)), None)
     calls = next((kind for kind in kinds if "__call__" in vars(kind)), None)
-    return ours if begins is None or begins is calls else None  # a subclass has a __call__ of its own
+    if begins is None:  # its own, as streamify's is; or another object's, to which it passes on what it does not have
+        return ours if "adapter_begin" in getattr(handler, "__dict__", ()) else None
+    return ours if begins is calls else None  # a subclass has a __call__ of its own
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:

@@ -17,13 +17,13 @@ def known(event: LambdaEvent) -> type[Trigger]:
     """The trigger that sends events like this; `UnknownEventError` if none is known that does."""
     request_context = event.get("requestContext")
     records = event.get("Records")
-    if isinstance(request_context, dict):
+    if isinstance(request_context, dict) and event.get("type") != "REQUEST":  # which an authorizer is asked about
         version = event.get("version")
         if version == "2.0" and "http" in request_context:
             from .api_gateway import HttpApi
 
             return HttpApi
-        if version == "1.0":
+        if version == "1.0" and "httpMethod" in event:  # also the version of what destinations get
             from .api_gateway import HttpApiV1
 
             return HttpApiV1

@@ -237,9 +237,9 @@ class Work:
     async def _conduct(self, handler: Coroutine[Any, Any, Any]) -> None:
         try:
             self.value = await handler
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as exception:  # a panic in a Rust extension is one, and no Exception
+            if is_ending(exception, self.main):
+                raise
             self.error = exception
         # In the task's last step, not by a callback of it: that would be a turn of the loop more.
         if self.state == "under way":
@@ -265,6 +265,13 @@ class Work:
     def _expired(self, task: asyncio.Task[None]) -> None:
         self.conclude()
         task.result()
+
+
+def is_ending(exception: BaseException, task: asyncio.Task[None] | None) -> bool:
+    """Whether it ends the process, or the task's coroutine has been closed: then it is nobody's error."""
+    if isinstance(exception, GeneratorExit):
+        return asyncio._get_running_loop() is None or asyncio.current_task() is not task
+    return isinstance(exception, KeyboardInterrupt | SystemExit)
 
 
 def _ordinary(error: BaseException, what: str) -> Exception:

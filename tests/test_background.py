@@ -78,7 +78,8 @@ async def test_a_task_that_fails_after_its_invocation_has_ended_is_logged_as_its
 
 async def test_a_task_that_the_application_cancels_is_no_failure() -> None:
     async with function("aftermath.noting") as running:
-        assert (await running.api.run(function_url("/cancel"))).events == [*RESPONSE, "next"]
+        cancelled = await running.api.run_held(function_url("/cancel"), "cancelling")
+        assert cancelled.events == [*RESPONSE, "cancelling", "next"]
     assert lines(running, "Background work of")[0].endswith("2 tasks run, 0 failed, 1 cancelled")
     assert not lines(running, "ERROR")
 

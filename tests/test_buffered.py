@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from adapter import ConfigurationError, StreamingAdapter
 from adapter.buffered import MAX_REPLY
 
-from .events import EVENTS, Sent, function_url, http_api_event, rest_api_event
+from .events import EVENTS, Sent, alb_event, function_url, http_api_event, rest_api_event
 from .runtime_api import function
 
 app = FastAPI()
@@ -82,7 +82,12 @@ async def test_a_reply_that_is_too_large() -> None:
             assert invoked.result is not None and json.loads(invoked.result)["statusCode"] == 500
             assert invoked.events == ["response", "background", "next"]
         assert (await running.api.run(function_url("/text/7000000"))).prelude["statusCode"] == 200
+        # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+        for size, status in ((1_048_000, 200), (1_048_576, 500)):
+            invoked = await running.api.run(alb_event(Sent(f"/text/{size}")))
+            assert invoked.result is not None and json.loads(invoked.result)["statusCode"] == status
     assert running.output.count("bytes as JSON, and one that is not streamed can have 6291556") == 3
+    assert running.output.count("bytes as JSON, and one that is not streamed can have 1048576") == 1
 
 
 async def test_a_reply_that_is_refused_is_logged_and_its_background_runs() -> None:

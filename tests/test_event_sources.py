@@ -29,7 +29,48 @@ SNS: Any = {"Records": [{"EventVersion": "1.0", "EventSource": "aws:sns", "Sns":
 S3: Any = {"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "s3": {"bucket": {"name": "amzn-s3-demo"}}}]}
 SCHEDULE: Any = {"version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
 WARMER: Any = {"source": "serverless-plugin-warmup"}
-ANY: list[Any] = [SQS, SNS, S3, SCHEDULE, WARMER, {}, [], [1, "é"], "text", 7, None, True, {"\ud800": "\udc80"}]
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+DESTINATION: Any = {
+    "version": "1.0",
+    "timestamp": "2019-11-14T18:16:05.568Z",
+    "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
+    "requestPayload": {"ORDER_IDS": ["9e07af03-ce31-4ff3-xmpl-36dce652cb4f"]},
+}
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-input.html
+AUTHORIZER: Any = {
+    "type": "REQUEST",
+    "methodArn": "arn:aws:execute-api:us-east-1:123456789012:abcdef123/test/GET/request",
+    "resource": "/request",
+    "path": "/request",
+    "httpMethod": "GET",
+    "headers": {"X-AMZ-Date": "20170718T062915Z"},
+    "requestContext": {"path": "/request", "stage": "test", "httpMethod": "GET"},
+}
+AUTHORIZER_2_0: Any = {
+    "version": "2.0",
+    "type": "REQUEST",
+    "routeArn": "arn:aws:execute-api:us-east-1:123456789012:abcdef123/test/GET/request",
+    "rawPath": "/my/path",
+    "requestContext": {"http": {"method": "POST", "path": "/my/path"}, "domainName": "id.execute-api.us-east-1.on.aws"},
+}
+ANY: list[Any] = [
+    SQS,
+    SNS,
+    S3,
+    SCHEDULE,
+    WARMER,
+    DESTINATION,
+    AUTHORIZER,
+    AUTHORIZER_2_0,
+    {},
+    [],
+    [1, "é"],
+    "text",
+    7,
+    None,
+    True,
+    {"\ud800": "\udc80"},
+]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +128,7 @@ async def test_the_app_takes_what_is_no_request_and_works_on_after_the_result() 
     [
         ({"kind": "status", "status": 500}, r"POST /events has answered .* with status 500: .*event"),
         ({"kind": "status", "status": 422}, r"with status 422"),
+        ({"kind": "status", "status": 307}, r"with status 307"),
         ({"kind": "raise"}, r"with status 500: 'Internal Server Error'"),
         ({"kind": "text"}, r"with what is not JSON"),
     ],

@@ -20,7 +20,7 @@ async def run(handler: str, event: object, client: str, env: dict[str, str] | No
         assert again.events == first.events
         fine = await running.api.run(function_url("/fine"))
         if handler != "streamed":
-            assert [event for event in fine.events if event not in ("before", "after")] == FINE
+            assert [event for event in fine.events if event not in ("before", "after", "notified")] == FINE
     assert not [entry for entry in running.api.log if entry.startswith(("refused", "broken"))]
     return first, running
 
@@ -65,9 +65,35 @@ class TestExceptionsThatCannotSayAnything:
         assert invoked.events == ["error", "next"]
 
 
-async def test_an_event_handlers_exception_that_cannot_say_anything() -> None:
-    invoked, _ = await run("events", {"do": "mute"}, "adapter")
-    assert json.loads(invoked.error or b"")["errorMessage"] == "<exception str() failed>"
+@BOTH
+@pytest.mark.parametrize("what", ["mute", "surrogate", "panic"])
+async def test_event_handlers_exceptions(client: str, what: str) -> None:
+    invoked, _ = await run("events", {"do": what}, client)
+    message = json.loads(invoked.error or b"")["errorMessage"]
+    said = {"mute": "<exception str() failed>", "surrogate": r"half a pair \ud83d", "panic": "index out of bounds"}
+    assert said[what] in message
+
+
+@BOTH
+@pytest.mark.parametrize("what", ["mute/background", "surrogate", "panic/background"])
+async def test_background_errors_that_are_raised(client: str, what: str) -> None:
+    invoked, _ = await run("raising", function_url(f"/{what}"), client)
+    assert (invoked.events, invoked.body) == (FINE, b'"answered"')
+
+
+@BOTH
+async def test_generator_exit_is_an_exception_as_any(client: str) -> None:
+    invoked, _ = await run("handler", function_url("/closed"), client)
+    assert (invoked.events, invoked.prelude["statusCode"]) == (FINE, 500)
+
+
+@BOTH
+@pytest.mark.parametrize("handler", ["handler", "traced"])
+async def test_an_exit_ends_the_process(client: str, handler: str) -> None:
+    """Also where a handler in a thread waits for the loop."""
+    async with function(f"mishaps.{handler}", client=client) as running:
+        await running.api.invoke(function_url("/exit"))
+        assert await running.exit() == 3
 
 
 async def test_a_name_that_no_header_can_have() -> None:
@@ -89,7 +115,7 @@ async def test_event_handlers_that_return_a_coroutine(client: str, handler: str)
 
 
 @BOTH
-@pytest.mark.parametrize("handler", ["traced", "of_a_subclass"])
+@pytest.mark.parametrize("handler", ["traced", "of_a_subclass", "delegating"])
 async def test_what_is_around_a_handler(client: str, handler: str) -> None:
     invoked, _ = await run(handler, function_url("/fine"), client)
     assert invoked.events == ["before", *FINE[:-1], "after", "next"]
@@ -128,11 +154,29 @@ class TestWorkThatBeginsLate:
         invoked, _ = await run("dead_letters", function_url("/fails"), client)
         assert invoked.events == [*FINE[:-1], "notified", "next"]
 
+    async def test_of_the_hooks_that_are_last(self, client: str) -> None:
+        invoked, _ = await run("late_letters", function_url("/pid"), client)
+        assert invoked.events[-2:] == ["notified", "next"]
+
+    async def test_of_the_hook_for_failures_at_the_deadline(self, client: str) -> None:
+        async with function("mishaps.dead_letters", client=client) as running:
+            running.api.timeout = 2
+            invoked = await running.api.run(function_url("/late"))
+            assert invoked.events == [*FINE[:-1], "notified", "next"]
+            running.api.timeout = 30
+            assert (await running.api.run(function_url("/fine"))).events == FINE
+
     async def test_of_a_function_whose_decorator_is_that_of_an_endless_one(self, client: str) -> None:
         async with function("mishaps.handler", client=client) as running:
             assert (await running.api.run(function_url("/endless"))).events == FINE
             assert (await running.api.run(function_url("/short"))).events == [*FINE[:-1], "notified", "next"]
         assert running.output.count("is still running") == 1
+
+
+@BOTH
+async def test_any_name_of_an_argument(client: str) -> None:
+    invoked, _ = await run("handler", function_url("/named"), client)
+    assert sorted(invoked.events) == sorted([*FINE, "named"])
 
 
 @BOTH

@@ -150,4 +150,4 @@ async def test_there_is_nothing_to_stream_to_outside_lambda() -> None:
     with pytest.raises(RuntimeApiError, match="there is no Runtime API outside Lambda"):
         await home.stream(Invocation("request"))
     with pytest.raises(RuntimeApiError, match="there is no Runtime API outside Lambda"):
-        home.buffered(Invocation("request"), lambda head, body: None)
+        home.buffered(Invocation("request"), lambda head, body: None, "alb")

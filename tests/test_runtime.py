@@ -567,7 +567,11 @@ class TestTheWrapper:
         task, runtime = tmp_path / "task", tmp_path / "runtime"
         task.mkdir()
         runtime.mkdir()
-        (task / "main.py").write_text("import kinds, own, theirs\n\ndef handler(*_): return own.WHERE\n")
+        (task / "main.py").write_text(
+            "import os, subprocess, sys\nimport kinds, own, theirs\n\n"
+            "subprocess.run([sys.executable, '-c', 'import theirs'], check=True)\n"
+            "def handler(*_): return own.WHERE\n"
+        )
         (task / "own.py").write_text("WHERE = 'task'\n")
         (runtime / "own.py").write_text("WHERE = 'runtime'\n")
         (runtime / "theirs.py").write_text("")

@@ -813,7 +813,16 @@ def test_the_body_of_the_reply(name: str, content_type: str, body: bytes, text: 
 
 
 def test_what_cloudfront_refuses_is_not_in_the_reply() -> None:
-    names = ("content-length", "connection", "via", "x-amz-cf-id", "x-edge-location", "x-amzn-requestid", "x-mine")
+    names = (
+        "content-length",
+        "connection",
+        "via",
+        "x-forwarded-proto",
+        "x-amz-cf-id",
+        "x-edge-location",
+        "x-amzn-requestid",
+        "x-mine",
+    )
     reply = read(viewer_request_event(Sent())).reply(Head(599, tuple((name, "1") for name in names)), b"")
     assert (reply["status"], reply["statusDescription"]) == ("599", "")
     assert list(reply["headers"]) == ["x-mine"]

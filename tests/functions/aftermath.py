@@ -177,7 +177,7 @@ async def asked_to_wait() -> str:
 
 
 async def ended_by(task: asyncio.Task[None]) -> None:
-    await asyncio.sleep(0.01)
+    await asyncio.to_thread(record, "cancelling")
     task.cancel()
 
 

@@ -151,6 +151,52 @@ async def begins_what_ends() -> str:
     return "begun"
 
 
+@app.get("/closed")
+async def raises_generator_exit() -> None:
+    raise GeneratorExit
+
+
+@app.get("/exit")
+async def exits() -> None:
+    sys.exit(3)
+
+
+def named(function: str) -> None:
+    record(function)
+
+
+@app.get("/named")
+async def submits_by_name() -> str:
+    executor.submit(named, function="named")
+    return "begun"
+
+
+@app.get("/surrogate")
+async def fails_with_half_a_pair(background: BackgroundTasks) -> str:
+    background.add_task(half_a_pair)
+    return "answered"
+
+
+async def half_a_pair() -> None:
+    raise ValueError("half a pair \ud83d")
+
+
+async def mute_later() -> None:
+    raise Mute
+
+
+@app.get("/mute/background")
+async def mute_in_the_background(background: BackgroundTasks) -> str:
+    background.add_task(mute_later)
+    return "answered"
+
+
+@app.get("/late")
+async def runs_into_the_deadline(background: BackgroundTasks) -> str:
+    background.add_task(endless)
+    return "answered"
+
+
 @app.get("/stops")
 async def stops_in_a_thread() -> str:
     executor.submit(next, iter(()))
@@ -173,6 +219,8 @@ def on_event(event: Any, context: Any) -> Any:
             raise Ошибка("bad")
         case "mute":
             raise Mute
+        case "surrogate":
+            raise ValueError("half a pair \ud83d")
         case "panic":
             raise Panic("index out of bounds")
 
@@ -190,6 +238,7 @@ class Later:
 handler = StreamingAdapter(app, drain_timeout=0.2)
 raising = StreamingAdapter(app, raise_background_errors=True)
 dead_letters = StreamingAdapter(app, on_background_error=dead_letter)
+late_letters = StreamingAdapter(app, after_response=lambda: wait_until(notify()))
 stopping_hook = StreamingAdapter(app, on_background_error=stopping)
 events = StreamingAdapter(app, event_handler=on_event)
 of_an_object = StreamingAdapter(app, event_handler=Later())
@@ -226,6 +275,20 @@ def around(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
 traced = StreamingAdapter(app)
 # As tracers do it with the handler that _HANDLER names.
 wrapt.wrap_function_wrapper(sys.modules[__name__], "traced", around)
+
+
+class Delegating:
+    def __init__(self, inner: StreamingAdapter) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, event: Any, context: Any) -> Any:
+        return around(self.inner, None, (event, context), {})
+
+
+delegating = Delegating(StreamingAdapter(app))
 
 
 class Recording(StreamingAdapter):
