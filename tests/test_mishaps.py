@@ -88,11 +88,11 @@ async def test_generator_exit_is_an_exception_as_any(client: str) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("handler", ["handler", "traced"])
+@pytest.mark.parametrize("handler", ["handler", "traced", "events"])
 async def test_an_exit_ends_the_process(client: str, handler: str) -> None:
     """Also where a handler in a thread waits for the loop."""
     async with function(f"mishaps.{handler}", client=client) as running:
-        await running.api.invoke(function_url("/exit"))
+        await running.api.invoke({"do": "exit"} if handler == "events" else function_url("/exit"))
         assert await running.exit() == 3
 
 
@@ -175,8 +175,9 @@ class TestWorkThatBeginsLate:
 
 @BOTH
 async def test_any_name_of_an_argument(client: str) -> None:
-    invoked, _ = await run("handler", function_url("/named"), client)
-    assert sorted(invoked.events) == sorted([*FINE, "named"])
+    async with function("mishaps.handler", client=client) as running:
+        invoked = await running.api.run_held(function_url("/named"), "named")
+        assert invoked.events == [*FINE[:-1], "named", "next"]
 
 
 @BOTH

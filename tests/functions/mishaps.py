@@ -219,6 +219,8 @@ def on_event(event: Any, context: Any) -> Any:
             raise Ошибка("bad")
         case "mute":
             raise Mute
+        case "exit":
+            sys.exit(3)
         case "surrogate":
             raise ValueError("half a pair \ud83d")
         case "panic":
