@@ -124,6 +124,10 @@ class Environment:
             if work.has_more:
                 # A task, but none of the invocation's: it would wait for itself.
                 self.loop.run_until_complete(asyncio.Task(work.finish(), loop=self.loop))
+        except BaseException:
+            if work.main is not None and work.main.done() and not work.main.cancelled():
+                work.main.exception()  # raised here; else asyncio reports that nobody has asked for it
+            raise
         finally:
             work.end()
         if self.api is not None and self.api.container_error:

@@ -70,9 +70,9 @@ def read_source(event: Any, context: Any, path: str) -> Request:
         "query_string": b"",
         "root_path": "",
         "headers": [
-            [b"host", b"localhost"],
-            [b"content-type", b"application/json"],
-            [b"content-length", str(len(body)).encode()],
+            (b"host", b"localhost"),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
         ],
         "client": None,
         "server": ("localhost", 80),

@@ -151,7 +151,7 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
     if cookies:
         headers = {**headers, "cookie": "; ".join(map(str, cookies))}
     try:
-        fields = [[_NAMES[name], value.encode("latin-1")] for name, value in headers.items()]
+        fields = [(_NAMES[name], value.encode("latin-1")) for name, value in headers.items()]
     except (KeyError, UnicodeEncodeError):
         headers = {name.lower(): value for name, value in headers.items()}
         fields = header_fields(headers.items())
@@ -182,7 +182,7 @@ def http_scope(
     raw_path: bytes,
     root_path: str,
     query_string: bytes,
-    headers: list[list[bytes]],
+    headers: list[tuple[bytes, bytes]],
     client: tuple[str, int] | None,
     scheme: str,
     server: tuple[str, int] | None,
@@ -316,12 +316,12 @@ def is_port(text: str) -> bool:
     return text.isdecimal() and len(text) <= 5 and text.isascii() and int(text) < 65536
 
 
-def header_fields(headers: Collection[tuple[str, str]]) -> list[list[bytes]]:
-    """The headers, with names in lower case, as ASGI has them."""
+def header_fields(headers: Collection[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """The headers, with names in lower case, as ASGI has them; in tuples, as of servers: some frameworks need these."""
     try:
-        return [[_NAMES.get(name) or _name(name), value.encode("latin-1")] for name, value in headers]
+        return [(_NAMES.get(name) or _name(name), value.encode("latin-1")) for name, value in headers]
     except UnicodeEncodeError:
-        return [[encoded(name), encoded(value)] for name, value in headers]
+        return [(encoded(name), encoded(value)) for name, value in headers]
 
 
 def _name(name: str) -> bytes:

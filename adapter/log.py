@@ -5,7 +5,24 @@ from __future__ import annotations
 import logging
 import traceback
 
+
+class Logger(logging.Logger):
+    """One that ``logging.config`` does not disable, as by default it does all that are there before it.
+
+    Of a failure whose caller has had its answer there is no other word. It is silenced by its level.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+
 logger = logging.getLogger("adapter")
+logger.__class__ = Logger
 
 
 def log_exception(exception: BaseException, message: str, *args: object) -> None:

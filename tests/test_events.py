@@ -40,14 +40,14 @@ def test_the_scope_is_whole() -> None:
         "query_string": b"q=1&q=%202",
         "root_path": "",
         "headers": [
-            [b"host", b"abc.lambda-url.us-east-1.on.aws"],
-            [b"x-forwarded-for", b"203.0.113.7"],
-            [b"x-forwarded-port", b"443"],
-            [b"x-forwarded-proto", b"https"],
-            [b"user-agent", b"test"],
-            [b"x-name", b"v"],
-            [b"content-type", b"text/plain"],
-            [b"cookie", b"a=1; b=2"],
+            (b"host", b"abc.lambda-url.us-east-1.on.aws"),
+            (b"x-forwarded-for", b"203.0.113.7"),
+            (b"x-forwarded-port", b"443"),
+            (b"x-forwarded-proto", b"https"),
+            (b"user-agent", b"test"),
+            (b"x-name", b"v"),
+            (b"content-type", b"text/plain"),
+            (b"cookie", b"a=1; b=2"),
         ],
         "client": ("203.0.113.7", 0),
         "server": ("abc.lambda-url.us-east-1.on.aws", 443),
@@ -84,7 +84,7 @@ def test_names_of_headers_beyond_those_that_are_remembered() -> None:
     names = [f"x-{number}" for number in range(MOST_NAMES + 2)]
     for spelling in (str.lower, str.upper):
         headers = read(function_url(headers={spelling(name): "1" for name in names})).scope["headers"]
-        assert headers[-len(names) :] == [[name.encode(), b"1"] for name in names]
+        assert headers[-len(names) :] == [(name.encode(), b"1") for name in names]
 
 
 def test_the_least_event() -> None:

@@ -189,3 +189,11 @@ async def test_an_iteration_that_stops_in_a_thread(client: str) -> None:
     invoked, running = await run("stopping_hook", function_url("/fails"), client)
     assert invoked.events == FINE
     assert running.output.count(stopped) == 2
+
+
+@BOTH
+async def test_a_configuration_of_logging_that_disables_what_is_there(client: str) -> None:
+    invoked, running = await run("handler", function_url("/fails"), client, {"CONFIGURED": "1"})
+    assert invoked.events == FINE
+    assert running.output.count("Background task mishaps.failing failed") == 2
+    assert running.output.count("ValueError: no tea") == 2

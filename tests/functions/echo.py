@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -84,7 +85,7 @@ async def cookies(request: Request) -> Response:
     response = Response("two set, one deleted")
     response.set_cookie("session", "a b; c", path="/", secure=True, httponly=True, samesite="strict", max_age=60)
     response.set_cookie("theme", "dark")
-    response.delete_cookie("old")
+    response.set_cookie("old", "", max_age=0, expires=datetime.fromtimestamp(0, UTC))  # delete_cookie: expires now
     return response
 
 

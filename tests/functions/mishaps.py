@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import logging.config
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -43,6 +45,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     task.cancel()
 
 
+if os.environ.get("CONFIGURED"):  # which disables all loggers that are there
+    handlers = {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}}
+    logging.config.dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["stdout"]}})
 app = FastAPI()
 with_lifespan = FastAPI(lifespan=lifespan)
 kept: set[asyncio.Task[None]] = set()
