@@ -274,28 +274,25 @@ async def error_trailer_of_no_known_form(engine: Engine) -> None:
     await end_with_trailers(engine, DECLARED, TRAILERS.replace(b"Function.Oops", b"TypeError"))
 
 
-def padded(size: int) -> bytes:
-    """Trailers of this size, from the first one's name to the empty line."""
-    head, _, _ = TRAILERS.rpartition(b": ")
-    return head + b": " + b"A" * (size - len(head.removeprefix(b"0\r\n")) - len(b": \r\n\r\n")) + b"\r\n\r\n"
+async def end_with_long_trailers(engine: Engine, size: int) -> None:
+    """Of this size, from the first one's name to the empty line."""
+    head = TRAILERS.rpartition(b": ")[0].removeprefix(b"0\r\n") + b": "
+    trailers = head + b"A" * (size - len(head) - len(b"\r\n\r\n")) + b"\r\n\r\n"
+    wire, request_id, _ = await engine.running()
+    wire.request("POST", path(request_id, "response"), headers={**STREAMING, "Trailer": DECLARED})
+    wire.chunk(b"body")
+    wire.send(b"0\r\n" + trailers)
+    engine.seen["response"] = await wire.reply()
 
 
 @scenario(*BOTH)
 async def error_trailers_as_long_as_they_may_be(engine: Engine) -> None:
-    wire, request_id, _ = await engine.running()
-    wire.request("POST", path(request_id, "response"), headers={**STREAMING, "Trailer": DECLARED})
-    wire.chunk(b"body")
-    wire.send(padded(4096))
-    engine.seen["response"] = await wire.reply()
+    await end_with_long_trailers(engine, 4096)
 
 
 @scenario(*BOTH)
 async def error_trailers_that_are_too_long(engine: Engine) -> None:
-    wire, request_id, _ = await engine.running()
-    wire.request("POST", path(request_id, "response"), headers={**STREAMING, "Trailer": DECLARED})
-    wire.chunk(b"body")
-    wire.send(padded(4097))
-    engine.seen["response"] = await wire.reply()
+    await end_with_long_trailers(engine, 4097)
 
 
 @scenario(*MANAGED)
