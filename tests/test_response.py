@@ -377,7 +377,7 @@ def test_failure_is_one_line_of_base64_whatever_the_message() -> None:
     assert report["errorType"] == "ValueError"
     assert report["errorMessage"].startswith("line\nbreak, \udc80, é x")
     assert len(report["errorMessage"]) == 1024
-    assert len(report["stackTrace"]) == 20
+    assert 10 < len(report["stackTrace"]) <= 20  # from Python 3.13 on they have carets, and are longer
     assert "deep" in report["stackTrace"][-1]
 
 
