@@ -2,7 +2,10 @@
 
 import ast
 import asyncio
+import contextlib
 import http.client
+import http.server
+import json
 import os
 import re
 import shutil
@@ -10,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -160,36 +164,105 @@ def test_the_log_in_the_readme_is_what_is_printed(served: tuple[int, Path]) -> N
         assert re.search(f"^{pattern}$", printed, re.MULTILINE), line
 
 
-def test_the_invoke_api_in_the_docs(tmp_path: Path) -> None:
-    """The README's handler in main.py, and what docs/local-lambda.md says to paste beside it."""
-    handlers = [param for param in snippets("python") if str(param.id).startswith("README")]
-    (handler,) = [code for param in handlers if "streamify" in (code := str(param.values[0]))]
-    (console,) = [code for param in snippets("console") if "aws lambda invoke" in (code := str(param.values[0]))]
-    (tmp_path / "main.py").write_text(handler)
-    command = [sys.executable, "-m", "adapter.local", "main.handler", "--port", "0"]
-    environment = {
-        **os.environ,
-        **{"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"},
-        **{"AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent"},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as served:
+@contextlib.contextmanager
+def local_lambda(folder: Path, *arguments: str) -> Iterator[int]:
+    """The local Lambda as started in ``folder``; the port of its function URL."""
+    command = [sys.executable, "-m", "adapter.local", *arguments, "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as served:
         try:
             assert served.stdout is not None
             (port,) = next(found for line in served.stdout if (found := re.findall(r"^Function URL: .*:(\d+)/", line)))
-            for block in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
-                line, _, expected = block.partition("\n")
-                run = subprocess.run(
-                    ["bash", "-c", line.replace(":8000", f":{port}")],
-                    cwd=tmp_path,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                )
-                pattern = ".*".join(map(re.escape, expected.strip().split("…")))
-                assert re.fullmatch(pattern, run.stdout.strip(), re.DOTALL), run.stdout + run.stderr
+            yield int(port)
         finally:
             served.send_signal(signal.SIGINT)
+
+
+def of_readme(what: str) -> str:
+    """The one Python snippet of the README that has this in it."""
+    (code,) = [
+        code for param in snippets("python") if str(param.id).startswith("README") and what in (code := param.values[0])
+    ]
+    return str(code)
+
+
+# As the AWS CLI is without an account, and without what the machine's owner has set for it.
+AWS_CLI = {
+    "AWS_ACCESS_KEY_ID": "any",
+    "AWS_SECRET_ACCESS_KEY": "any",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+}
+
+
+def test_the_invoke_api_in_the_docs(tmp_path: Path) -> None:
+    """The README's handler in main.py, and what docs/local-lambda.md says to paste beside it."""
+    (console,) = [code for param in snippets("console") if "aws lambda invoke" in (code := str(param.values[0]))]
+    (tmp_path / "main.py").write_text(of_readme("streamify"))
+    with local_lambda(tmp_path, "main.handler") as port:
+        for block in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+            line, _, expected = block.partition("\n")
+            run = subprocess.run(
+                ["bash", "-c", line.replace(":8000", f":{port}")],
+                cwd=tmp_path,
+                env={**os.environ, **AWS_CLI},
+                capture_output=True,
+                text=True,
+            )
+            pattern = ".*".join(map(re.escape, expected.strip().split("…")))
+            assert re.fullmatch(pattern, run.stdout.strip(), re.DOTALL), run.stdout + run.stderr
+
+
+def test_the_template_in_the_docs(tmp_path: Path) -> None:
+    """docs/deploy.md: beside the README's app as main.py it is all that is needed."""
+    (template,) = [code for param in snippets("yaml") if "Transform:" in (code := str(param.values[0]))]
+    (tmp_path / "template.yaml").write_text(template)
+    (tmp_path / "main.py").write_text(of_readme("StreamingAdapter(app)"))
+    with local_lambda(tmp_path) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+        assert (response.status, response.read()) == (200, b'"hello"')
+
+
+def test_the_aws_cli_of_the_docs_makes_a_url_that_streams() -> None:
+    """docs/deploy.md: what the commands ask of Lambda, which is here a server that says yes to everything."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    commands = re.findall(r"(?:^|`)(aws lambda [a-z-]+-(?:config|permission) .*?)(?:`|$)", page, re.MULTILINE)
+    asked: list[tuple[str, str, dict[str, Any]]] = []
+
+    class Lambda(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.command, self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+            self.send_response(201)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_PUT = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: pytest's output is for failures."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lambda) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            for command in commands:
+                where = f"--endpoint-url http://127.0.0.1:{server.server_port}"
+                subprocess.run(["bash", "-c", f"{command} {where}"], env={**os.environ, **AWS_CLI}, check=True)
+        finally:
+            server.shutdown()
+    url, function = "/2021-10-31/functions/my-function/url", "/2015-03-31/functions/my-function/policy"
+    anybody = {"Principal": "*"}
+    assert asked == [
+        ("POST", url, {"AuthType": "NONE", "InvokeMode": "RESPONSE_STREAM"}),
+        *(
+            ("POST", function, {"StatementId": name, **anybody, **permission})
+            for name, permission in (
+                ("url", {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"}),
+                ("function", {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True}),
+            )
+        ),
+        ("PUT", url, {"InvokeMode": "RESPONSE_STREAM"}),
+    ]
 
 
 @pytest.mark.parametrize("code", snippets("sh") + snippets("console"))
