@@ -34,7 +34,7 @@ def main() -> None:
     measures: dict[str, Callable[[], None]] = {
         "cpu": lambda: cpu.measure(results, starts=2 if quick else 10),
         "cold start": lambda: cold_start.measure(results, rounds=5 if quick else 60),
-        "streams": lambda: streams.measure(results, rounds=4 if quick else 15),
+        "streams": lambda: streams.measure(results, rounds=4 if quick else 15, starts=2 if quick else 5),
         "managed instances": lambda: managed.measure(results, rounds=1 if quick else 2, blocks=3 if quick else 7),
     }
     if options.instructions:

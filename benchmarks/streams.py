@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from .events import JSON, event
 from .peers import (
@@ -29,8 +29,17 @@ TOKENS = 10_000
 OURS: dict[str, Callable[[], Function]] = {HANDLER_MODE: handler_mode, RUNTIME_MODE: runtime_mode}
 
 
-def measure(results: Results, rounds: int) -> None:
-    """In turn, with one process of each."""
+def measure(results: Results, rounds: int, starts: int) -> None:
+    """In turn, with one process of each; of many bytes with several, as a process keeps its luck with memory."""
+    with _started() as functions:
+        _memory(results, functions)
+        _first_byte(results, functions, rounds)
+        _tokens(results, functions, rounds)
+    _many_bytes(results, starts, max(rounds // starts, 2))
+
+
+@contextmanager
+def _started() -> Iterator[dict[str, Function]]:
     starts = {**OURS, MANGUM: mangum, BARE: bare}
     if not why_no_node():
         starts[NODE] = node
@@ -42,10 +51,7 @@ def measure(results: Results, rounds: int) -> None:
                 function.serve(100)
             if name != MANGUM:
                 function.invoke(event("/pieces/1000", "size=5"))  # the first stream imports what streams need
-        _memory(results, functions)
-        _many_bytes(results, functions, rounds)
-        _first_byte(results, functions, rounds)
-        _tokens(results, functions, rounds)
+        yield functions
 
 
 def _turns(
@@ -74,15 +80,21 @@ def _pieces(each: int) -> dict[str, object]:
     return event(f"/pieces/{SIZE // each}", f"size={each}")
 
 
-def _many_bytes(results: Results, functions: dict[str, Function], rounds: int) -> None:
-    for each in (8 << 10, 64 << 10, 1 << 20):
-        rates = _turns(functions, (*OURS, BARE, NODE), _pieces(each), rounds, _rate)
+def _many_bytes(results: Results, starts: int, rounds: int) -> None:
+    sizes = (8 << 10, 64 << 10, 1 << 20)
+    rates: dict[int, dict[str, list[float]]] = {each: {} for each in sizes}
+    for _ in range(starts):
+        with _started() as functions:
+            for each, found in rates.items():
+                for name, turns in _turns(functions, (*OURS, BARE, NODE), _pieces(each), rounds, _rate).items():
+                    found.setdefault(name, []).extend(turns)
+    for each, found in rates.items():
         for ours in OURS:
             what = f"200 MB in pieces of {each >> 10} KiB, {ours}"
-            results.rows.append(compare("Streams", what, "MB/s", rates[ours], BARE, rates[BARE], least=0.8))
-            if NODE in rates:
-                results.rows.append(compare("Streams", what, "MB/s", rates[ours], NODE, rates[NODE]))
-        results.series[f"200 MB, {each >> 10} KiB"] = {name: statistics.median(rate) for name, rate in rates.items()}
+            results.rows.append(compare("Streams", what, "MB/s", found[ours], BARE, found[BARE], least=0.8))
+            if NODE in found:
+                results.rows.append(compare("Streams", what, "MB/s", found[ours], NODE, found[NODE]))
+        results.series[f"200 MB, {each >> 10} KiB"] = {name: statistics.median(rate) for name, rate in found.items()}
 
 
 def _rate(reply: Reply) -> float:
