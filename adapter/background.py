@@ -44,7 +44,8 @@ class BackgroundFailure:
     """What ``on_background_error`` is called with: work whose caller already had its response, and that failed.
 
     ``name`` is that of the function of a BackgroundTask, or of a task's
-    coroutine; ``seconds`` how long it ran. ``exception`` is `DeadlineExceeded`
+    coroutine; ``seconds`` how long it ran; of an executor's work, since the
+    invocation began. ``exception`` is `DeadlineExceeded`
     for work that was cancelled since its time was up.
     """
 
