@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -81,19 +82,28 @@ def _pieces(each: int) -> dict[str, object]:
 
 
 def _many_bytes(results: Results, starts: int, rounds: int) -> None:
+    """How fast, which is the network's affair as much as ours; and what of the function's CPU it takes."""
     sizes = (8 << 10, 64 << 10, 1 << 20)
     rates: dict[int, dict[str, list[float]]] = {each: {} for each in sizes}
+    costs: dict[int, dict[str, list[float]]] = {each: {} for each in sizes}
     for _ in range(starts):
         with _started() as functions:
-            for each, found in rates.items():
-                for name, turns in _turns(functions, (*OURS, BARE, NODE), _pieces(each), rounds, _rate).items():
-                    found.setdefault(name, []).extend(turns)
+            names = [name for name in (*OURS, BARE, NODE) if name in functions]
+            for each, name in itertools.product(sizes, names * rounds):
+                function = functions[name]
+                before = function.cpu()
+                rates[each].setdefault(name, []).append(_rate(function.invoke(_pieces(each))))
+                function.ready()
+                costs[each].setdefault(name, []).append((function.cpu() - before) * 1e3)
+    for figure, unit, figures in (("", "MB/s", rates), (", CPU", "ms", costs)):
+        for each, found in figures.items():
+            for ours in OURS:
+                what = f"200 MB in pieces of {each >> 10} KiB{figure}, {ours}"
+                least = None if figure else 0.8
+                results.rows.append(compare("Streams", what, unit, found[ours], BARE, found[BARE], least=least))
+                if NODE in found:
+                    results.rows.append(compare("Streams", what, unit, found[ours], NODE, found[NODE]))
     for each, found in rates.items():
-        for ours in OURS:
-            what = f"200 MB in pieces of {each >> 10} KiB, {ours}"
-            results.rows.append(compare("Streams", what, "MB/s", found[ours], BARE, found[BARE], least=0.8))
-            if NODE in found:
-                results.rows.append(compare("Streams", what, "MB/s", found[ours], NODE, found[NODE]))
         results.series[f"200 MB, {each >> 10} KiB"] = {name: statistics.median(rate) for name, rate in found.items()}
 
 
