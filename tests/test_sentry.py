@@ -92,11 +92,11 @@ async def test_which_tasks_are_waited_for(sentry: Collector) -> None:
 
 async def test_the_margin_has_room_for_a_flush(sentry: Collector) -> None:
     """As docs/background.md says: Sentry waits up to 2 s when the handler has returned."""
-    env = {"DSN": f"http://key@{sentry.address}/1", "MARGIN": "3", "FLUSH": "2"}
+    env = {"DSN": f"http://key@{sentry.address}/1", "MARGIN": "5", "FLUSH": "2"}
     async with function("watched.handler", env=env) as running:
         sentry.api, sentry.delay = running.api, 1.2
         await running.api.run(function_url("/fine"))
-        running.api.timeout = 8  # of which 3 are margin
+        running.api.timeout = 8  # of which 5 are margin, and 3 would do on a machine that has nothing else to do
         before = time.monotonic()
         invoked = await running.api.run(function_url("/too-long"))
         assert time.monotonic() - before < 8
