@@ -135,10 +135,8 @@ class StreamingAdapter:
         )
         watch_background_tasks()
         self._home = environment()
-        # One of the app's that has started is this adapter's, too: some make an adapter for each event.
-        started = [known for known in self._home.lifespans if known.is_of(app, lifespan)]
-        self._lifespan = None if lifespan == "off" else started[0] if started else Lifespan(app, lifespan)
-        self._started = bool(started) or self._lifespan is None
+        self._lifespan = None if lifespan == "off" else Lifespan(app, lifespan)
+        self._started = self._lifespan is None
         if shutdown_on_sigterm:
             self._home.shut_down_on_sigterm()
         if self._home.api is not None:
@@ -188,9 +186,9 @@ class StreamingAdapter:
         """By the event handler; a sync one in a thread, since the loop runs on."""
         if inspect.iscoroutinefunction(self._event_handler):
             return await self._event_handler(event, context)
-        from .blocking import call
+        from .blocking import to_thread
 
-        result = await asyncio.to_thread(call, self._event_handler, event, context)
+        result = await to_thread(self._event_handler, event, context)
         return await result if asyncio.iscoroutine(result) else result
 
     def _read(self, event: Any, context: Any) -> Request | None:
@@ -232,11 +230,16 @@ class StreamingAdapter:
         """Start the lifespan if it has not been: in the init phase on Lambda, with the first call elsewhere."""
         if self._started or self._lifespan is None:
             return
-        self._home.run(self._lifespan.startup())
+        # One of the app's that has started is this adapter's, too: some make an adapter for each event.
+        lifespan = next((known for known in self._home.lifespans if known.is_same(self._lifespan)), None)
+        if lifespan is None:
+            lifespan = self._lifespan
+            self._home.run(lifespan.startup())
+            self._home.lifespans.append(lifespan)
+            if self._home.api is None:
+                atexit.register(self._home.run, lifespan.shutdown())
+        self._lifespan = lifespan
         self._started = True
-        self._home.lifespans.append(self._lifespan)
-        if self._home.api is None:
-            atexit.register(self._home.run, self._lifespan.shutdown())
 
 
 STREAMING = ("function-url", "rest-api")

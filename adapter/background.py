@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 import gc
 import inspect
 import sys
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from .blocking import call
+from .blocking import to_thread
 from .exceptions import AppError, DeadlineExceeded
 from .invocation import current_invocation
 from .log import log_exception, logger
@@ -35,6 +35,9 @@ _CONSEQUENCES = {
     "open": "its response ends with an error",
     "lost": "its response did not get through",
 }
+
+_in_threads: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
+"""Of the futures that `wait_until` was called with, those of executors."""
 
 _endless: set[object] = set()
 """Kinds of tasks, see `_kind`, of which one has not ended within a drain: while it lives, none is waited for again."""
@@ -63,6 +66,7 @@ class BackgroundFailure:
 
 async def finish(work: Work) -> None:
     """All that follows the handler: what it has left under way, failures, the cost record, hooks."""
+    work.loop = asyncio.get_running_loop()
     responded = work.stream.ended_at if work.stream is not None and work.stream.ended_at else time.monotonic()
     if work.state == "under way":
         await _drain(work)
@@ -89,7 +93,7 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
     runs = [run for run in work.runs if run.ended is None]
     state = "idle" if stream is None else stream.state
     is_taken = stream is None or stream.ended_at > 0
-    place, in_thread = _whereabouts(work, main)
+    place, in_thread, is_waited_for = _whereabouts(work, main)
     if stream is not None:
         stream.expire(error, http=work.is_http, sse_event=work.rules.sse_deadline_event)
     until = work.limit + work.margin / 2
@@ -98,9 +102,12 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
     consequence = _CONSEQUENCES.get(state, "its caller had its response" if is_taken else "its response was on its way")
     if state in ("idle", "held") and not (work.is_http and stream is not None):
         consequence = "its caller gets an invocation error"
-    await _end(work, error, until, consequence)
-    left = await _cancel([main], (time.monotonic() + until) / 2)
+    untold: set[asyncio.Future[Any]] = {main}
+    await _end(work, error, until, consequence, untold, is_background=is_taken)
+    half = (time.monotonic() + until) / 2
+    left = await (_cancel([main], half) if main in untold else _patience([main], half))
     left = await _cancel(left, until)  # once more, for who has swallowed the first
+    in_thread &= bool(left) or not is_waited_for
     if runs:
         for run in runs:
             _cancelled(work, error, name_of(run.function), run.seconds, run.in_thread, bool(left), consequence)
@@ -147,8 +154,8 @@ async def _drain(work: Work) -> None:
         waiting: set[asyncio.Future[Any]] = {*asked, *tasks}
         if not waiting:
             return
-        until = min(work.limit, cap) if tasks else work.limit
-        done, left = await asyncio.wait(waiting, timeout=None if until == INFINITE else max(0.0, until - now))
+        left = await _wait(work, waiting, cap if tasks else INFINITE)
+        done = waiting - left
         if done & asked.keys():
             cap = max(cap, time.monotonic() + work.rules.drain_timeout)  # what that has left is waited for as well
         for future in sorted(done, key=_begun):
@@ -160,6 +167,27 @@ async def _drain(work: Work) -> None:
             return
         for task in sorted(tasks & left, key=_name):
             _give_up(work, task)
+
+
+async def _wait(
+    work: Work, futures: Iterable[asyncio.Future[Any]], cap: float = INFINITE, share: float = 0.0
+) -> set[asyncio.Future[Any]]:
+    """Wait for them all, until ``cap``, and until this ``share`` of the margin is gone; those that are not done then.
+
+    `Work.shorten` can move the limit meanwhile.
+    """
+    left = {future for future in futures if not future.done()}
+    # In a loop, as timers of uvloop's can be early, by less than a millisecond.
+    while left and (seconds := min(cap, work.limit + work.margin * share) - time.monotonic()) > 0:
+        loop = asyncio.get_running_loop()
+        work.alarm = alarm = loop.create_future()
+        everything = asyncio.Task(asyncio.wait(left), loop=loop)  # none of the invocation's
+        timeout = None if seconds == INFINITE else seconds
+        await asyncio.wait({everything, alarm}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        everything.cancel()
+        await asyncio.wait({everything})
+        left = {future for future in left if not future.done()}
+    return left
 
 
 async def _drain_hooks(work: Work) -> None:
@@ -203,6 +231,7 @@ def _asked(work: Work) -> dict[asyncio.Future[Any], str]:
         if isinstance(future, concurrent.futures.Future):
             del work.futures[future]
             future = asyncio.wrap_future(future)
+            _in_threads.add(future)
             work.futures[future] = name
         asked[future] = name
     return asked
@@ -236,35 +265,70 @@ def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
     )
 
 
-async def _end(work: Work, error: DeadlineExceeded, until: float, consequence: str) -> None:
-    """Cancel what the handler has started, and wait until ``until`` for its cleanup."""
+async def _end(
+    work: Work,
+    error: DeadlineExceeded,
+    until: float,
+    consequence: str,
+    untold: set[asyncio.Future[Any]] | None = None,
+    *,
+    is_background: bool = True,
+) -> None:
+    """Cancel what the handler has started, and wait until ``until`` for its cleanup; ``untold`` as for `_cancel`.
+
+    Where it is not background work, as the caller has no response yet, it is the request's own, whose failure is told
+    by that; but for what `wait_until` was called with.
+    """
     asked = _asked(work)
     names = {**{future: _name(future) for future in _tasks(work)}, **asked}
     hosts = _hosts()
     now = time.monotonic()
-    left = await _cancel(names, until)
+    left = await _cancel(names, until, untold)
     for future, name in names.items():
         work.futures.pop(future, None)
         if hosts.get(id(future)) is not None and future not in left:
             continue  # a part of its host, for which that speaks
-        in_thread = not isinstance(future, asyncio.Task)
-        if in_thread or future in left or future.cancelled() or future.exception() is not None:
-            _cancelled(work, error, name, now - (_begun(future) or work.begun), in_thread, future in left, consequence)
+        in_thread, is_left, seconds = future in _in_threads, future in left, now - (_begun(future) or work.begun)
+        if not (in_thread or is_left or future.cancelled() or future.exception() is not None):
+            continue
+        if is_background or future in asked:
+            _cancelled(work, error, name, seconds, in_thread, is_left, consequence)
+        else:
+            _log_cancelled(work, f"Task {name}", seconds, in_thread, is_left, consequence)
 
 
 def _name(future: asyncio.Future[Any]) -> str:
     return name_of(_inner(future.get_coro()) if isinstance(future, asyncio.Task) else future)
 
 
-async def _cancel(futures: Iterable[asyncio.Future[Any]], until: float) -> set[asyncio.Future[Any]]:
+async def _cancel(
+    futures: Iterable[asyncio.Future[Any]], until: float, untold: set[asyncio.Future[Any]] | None = None
+) -> set[asyncio.Future[Any]]:
     """Cancel, each once, and wait; those that have not ended by ``until``.
 
     Those first that others wait for, and of the tasks of anyio's task groups one at a time, the oldest first: when one
     is cancelled, or its host is, anyio cancels the others of the group, again at each await, and what they have to
     clean up is not done. The oldest is taken for the one that does the work; the others watch over it.
+
+    Who waits for one by a task group, `asyncio.wait` or a `gather` that returns exceptions takes a cancelled one for
+    done, and goes on: to mark it as done, say. That is cancelled before it does, ``untold`` as well, which are others
+    that have not been.
     """
     pending = {future for future in futures if not future.done()}
     left = set(pending)  # to be cancelled
+    untold = set() if untold is None else untold
+    untold |= pending
+
+    def tell(future: asyncio.Future[Any]) -> None:
+        if future in untold:
+            untold.discard(future)
+            future.cancel()
+
+    def ended(_: asyncio.Future[Any]) -> None:
+        # Who has waited for it is woken in the next turn of the loop.
+        for future in [future for future in untold if _is_woken(future)]:
+            tell(future)
+
     while left and (seconds := until - time.monotonic()) > 0:
         hosts = _hosts()
         awaited = {*hosts.values(), *(id(future.parent) for future in pending if isinstance(future, Born))}
@@ -272,15 +336,27 @@ async def _cancel(futures: Iterable[asyncio.Future[Any]], until: float) -> set[a
         free = [future for future in leaves if hosts.get(id(future)) is None]
         batch = free or [min(leaves, key=_begun)]
         for future in batch:
-            future.cancel()
+            future.add_done_callback(ended)
+            tell(future)
         left.difference_update(batch)
         # Half of the time, while there are others: they must have some, too.
         await asyncio.wait(batch, timeout=seconds / 2 if left else seconds)
         left = {future for future in left if not future.done()}
     for future in left:
-        future.cancel()  # there was no time for all of them: they are told, at least
+        tell(future)  # there was no time for all of them: they are told, at least
     await asyncio.sleep(0)
     return {future for future in pending if not future.done()}
+
+
+async def _patience(futures: Iterable[asyncio.Future[Any]], until: float) -> set[asyncio.Future[Any]]:
+    """Wait; those that have not ended by ``until``."""
+    return (await asyncio.wait(futures, timeout=max(0.0, until - time.monotonic())))[1]
+
+
+def _is_woken(task: asyncio.Future[Any]) -> bool:
+    """Whether what a task waits for, asyncio's own note of it, is done."""
+    waiter: asyncio.Future[Any] | None = getattr(task, "_fut_waiter", None)
+    return waiter is not None and waiter.done()
 
 
 def _begun(future: asyncio.Future[Any]) -> float:
@@ -326,7 +402,12 @@ def _inner(coroutine: Any) -> Any:
     """What anyio or a tracer has wrapped: such a wrapper has the coroutine as its ``coro``, or its ``self`` has."""
     frame: FrameType | None = getattr(coroutine, "cr_frame", None)
     while frame is not None:
-        inner = frame.f_locals.get("coro") or getattr(frame.f_locals.get("self"), "coro", None)
+        inner = frame.f_locals.get("coro")
+        if not inspect.iscoroutine(inner):
+            try:
+                inner = getattr(frame.f_locals.get("self"), "coro", None)
+            except Exception:  # of the application's own attribute access
+                inner = None
         if not inspect.iscoroutine(inner):
             break
         coroutine, frame = inner, inner.cr_frame
@@ -342,19 +423,21 @@ def _kind(task: Born) -> tuple[CodeType, str] | type:
 
 
 _NOT_THE_APPLICATION = ("adapter.", "anyio.", "asyncio.", "contextlib", "fastapi.", "starlette.")
-_IN_THREAD = ("in_thread", "run_sync_in_worker_thread", "to_thread")
+# By which code a thread is waited for; and whether to the end, also when that is cancelled.
+_IN_THREAD = {"in_thread": True, "run_sync_in_worker_thread": False, "to_thread": False}
 
 
-def _whereabouts(work: Work, main: asyncio.Task[None]) -> tuple[str, bool]:
-    """The line that the application is at, and whether a thread is what it waits for."""
-    place, in_thread = "?", False
+def _whereabouts(work: Work, main: asyncio.Task[None]) -> tuple[str, bool, bool]:
+    """The line that the application is at; whether a thread is what it waits for, and whether it will to the end."""
+    place, threads = "?", set()
     hosts = _hosts()
     parts = sorted((part for part in work.tasks if hosts.get(id(part)) is not None), key=_begun, reverse=True)
     for frame in (frame for part in (main, *parts) for frame in _frames(part.get_coro())):
-        in_thread |= frame.f_code.co_name in _IN_THREAD
+        threads.add(_IN_THREAD.get(frame.f_code.co_name))
         if not frame.f_globals.get("__name__", "").startswith(_NOT_THE_APPLICATION):
             place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    return place, in_thread
+    threads.discard(None)
+    return place, bool(threads), False not in threads
 
 
 def _frames(coroutine: Any) -> Iterable[FrameType]:
@@ -375,8 +458,7 @@ async def _call(work: Work, what: str, hook: Callable[..., object] | None, *args
     """Call a hook, a synchronous one in a thread: it may block. It has until a quarter of the margin is left."""
     name = f"{what} {name_of(hook)}"
     task = asyncio.create_task(_awaited(hook, *args))
-    left = work.limit + work.margin * 0.75 - time.monotonic()
-    await asyncio.wait([task], timeout=None if left == INFINITE else max(0.0, left))
+    await _wait(work, [task], share=0.75)
     request_id = ascii(work.invocation.request_id)
     if not task.done():
         task.cancel()
@@ -389,8 +471,7 @@ async def _awaited(hook: Any, *args: object) -> None:
     if inspect.iscoroutinefunction(hook):
         await hook(*args)
         return
-    context = contextvars.copy_context()
-    result = await asyncio.get_running_loop().run_in_executor(None, lambda: context.run(call, hook, *args))
+    result = await to_thread(hook, *args)
     if inspect.isawaitable(result):
         await result
 
@@ -434,17 +515,18 @@ def wait_until(work: Awaitable[Any] | concurrent.futures.Future[Any]) -> None:
         raise _refused(work, "wait_until is for the code of an invocation: there is none, or it is over")
     future: asyncio.Future[Any] | concurrent.futures.Future[Any]
     if not inspect.isawaitable(work):
-        if not (hasattr(work, "add_done_callback") and hasattr(work, "result")):
+        if not isinstance(work, concurrent.futures.Future):
             raise AppError(f"wait_until takes an awaitable or a concurrent.futures.Future, not {work!r}")
         future = work
     else:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            if under_way.main is None:
+            loop = under_way.loop
+            if loop is None or not loop.is_running():
                 message = "wait_until of an awaitable needs the event loop, which is not running here"
                 raise _refused(work, message) from None
-            future = asyncio.run_coroutine_threadsafe(_wait(work), under_way.main.get_loop())
+            future = asyncio.run_coroutine_threadsafe(_awaiting(work), loop)
         else:
             future = asyncio.ensure_future(work)
     under_way.futures[future] = name_of(work)
@@ -456,5 +538,5 @@ def _refused(work: object, message: str) -> AppError:
     return AppError(message)
 
 
-async def _wait(awaitable: Awaitable[Any]) -> Any:
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
     return await awaitable

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import functools
 import threading
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
+
+
+_MOST_THREADS = 1064  # with the 64 of a Managed Instance a thousand that nobody waits for any longer
 
 
 class BlockingResponseStream:
@@ -114,7 +118,9 @@ class BlockingResponseStream:
                 "the response_stream of a handler that is not async blocks, and cannot be used on the event loop: "
                 "declare the handler with async def"
             )
-        self._waiting = waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        # In an empty context: it is no task of the invocation's, to be waited for or reported beside its handler.
+        empty = contextvars.Context()
+        self._waiting = waiting = empty.run(asyncio.run_coroutine_threadsafe, work, self._loop)
         try:
             return waiting.result()
         except concurrent.futures.CancelledError:
@@ -131,7 +137,7 @@ async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: A
     # What asyncio.to_thread does, but with a future that is not cancelled together with this.
     context = contextvars.copy_context()
     future: asyncio.Future[T] = asyncio.get_running_loop().run_in_executor(
-        None, lambda: context.run(call, function, blocking, *args)
+        threads(), lambda: context.run(call, function, blocking, *args)
     )
     try:
         return await asyncio.shield(future)
@@ -142,6 +148,26 @@ async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: A
                 await asyncio.wait([future])
         future.result()
         raise
+
+
+async def to_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """`asyncio.to_thread`, in one of `threads`."""
+    run = functools.partial(contextvars.copy_context().run, call, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(threads(), run)
+
+
+@functools.cache
+def threads() -> concurrent.futures.ThreadPoolExecutor:
+    """For handlers and hooks that are not async; the loop's own executor is the app's.
+
+    As many as are called at once, and those that did not end in time. Each has an event loop, as the main thread has
+    under awslambdaric: handlers there call ``asyncio.get_event_loop().run_until_complete(…)``, and Mangum does.
+    """
+    return concurrent.futures.ThreadPoolExecutor(_MOST_THREADS, "handler", _give_it_a_loop)
+
+
+def _give_it_a_loop() -> None:
+    asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

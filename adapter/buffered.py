@@ -41,7 +41,7 @@ class BufferedReply(Buffer):
     def end(self, failure: Failure | None) -> None:
         super().end(failure)
         try:
-            payload = json.dumps(self._reply(self.head or SERVER_ERROR, bytes(self.body))).encode()
+            payload = _json(self._reply(self.head or SERVER_ERROR, bytes(self.body)))
             if len(payload) > self._most:
                 logger.error(
                     "The response to RequestId %s has %d bytes as JSON, and one that is not streamed can have %d: "
@@ -51,7 +51,7 @@ class BufferedReply(Buffer):
                     len(payload),
                     self._most,
                 )
-                payload = json.dumps(self._reply(SERVER_ERROR, SERVER_ERROR_BODY)).encode()
+                payload = _json(self._reply(SERVER_ERROR, SERVER_ERROR_BODY))
         except Exception as exception:
             self.error = exception
         else:
@@ -62,3 +62,11 @@ class BufferedReply(Buffer):
 
     def abandon(self, reason: str) -> None:
         self._post.abandon(reason)
+
+
+def _json(reply: Any) -> bytes:
+    """Characters as they are, which the limit is for: escaped, those of most languages have three times the bytes."""
+    try:
+        return json.dumps(reply, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which has no other form
+        return json.dumps(reply).encode()

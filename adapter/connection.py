@@ -57,13 +57,15 @@ class Connection:
         ``buffer`` is read into, and can be that of other connections of the loop's, too.
         """
         loop = asyncio.get_running_loop()
-        sock, host, port = endpoint(address)
+        sock: socket.socket | None = None
         try:
+            sock, host, port = endpoint(address)
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await _connect(loop, sock, host, int(port))
         except BaseException as exception:
-            sock.close()
+            if sock is not None:
+                sock.close()
             if not isinstance(exception, OSError | ValueError | OverflowError):
                 raise
             raise RuntimeApiError(f"no connection to the Runtime API at {ascii(address)}: {exception}") from exception

@@ -31,13 +31,15 @@ def register(address: str) -> socket.socket:
 
     https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
     """
-    connection, host, port = endpoint(address)
     # Not by socket.create_connection: resolving even an address, it imports the encoding of international names, which
     # is a millisecond of a cold start.
+    connection: socket.socket | None = None
     try:
+        connection, host, port = endpoint(address)
         connection.connect((host, int(port)))
     except (OSError, ValueError) as exception:
-        connection.close()
+        if connection is not None:
+            connection.close()
         raise RuntimeApiError(f"no connection to the Extensions API at {ascii(address)}: {exception}") from exception
     try:
         prefix, field = "/2020-01-01/extension", "Lambda-Extension"

@@ -94,6 +94,8 @@ def _streamify(rules: Rules, handler: StreamingHandler) -> Handler:
     try:
         # What is called is the outermost decorator: its parameters count, not those of what it wraps.
         inspect.signature(handler, follow_wrapped=False).bind("event", "response_stream", "context")
+    except NameError:
+        pass  # of its annotations, which Python 3.14 evaluates here: imported for type checkers, say
     except (TypeError, ValueError) as exception:
         raise ConfigurationError(
             f"streamify takes a function of (event, response_stream, context), not {handler!r}: {exception}"

@@ -120,4 +120,8 @@ def enter(invocation: Invocation, *, alone: bool = True) -> Token[Invocation | N
 
 
 def leave(token: Token[Invocation | None]) -> None:
+    global _latest
     current.reset(token)
+    former = current.get()
+    if former is not None and _latest is not None:
+        _latest = former  # the one that this was called in

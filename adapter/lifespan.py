@@ -82,8 +82,9 @@ class Lifespan:
     def __repr__(self) -> str:
         return f"<Lifespan {self._phase}>"
 
-    def is_of(self, app: ASGIApp, mode: LifespanMode) -> bool:
-        return self._app is app and self._mode == mode
+    def is_same(self, other: Lifespan) -> bool:
+        """Whether it is of the same app, in the same mode."""
+        return self._app is other._app and self._mode == other._mode
 
     async def startup(self) -> None:
         """Run the app's startup; raises what the app raised, or `LifespanFailure`."""

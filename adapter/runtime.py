@@ -33,7 +33,6 @@ from .unmarshal import reader
 from .work import Rules, Work
 
 if TYPE_CHECKING:
-    import concurrent.futures
     from collections.abc import Callable, Coroutine
 
     from .environment import Over
@@ -73,12 +72,14 @@ class Runtime:
         self._over = asyncio.Event()
         self._all_over = asyncio.Event()
         self._context = contextvars.copy_context()
-        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
 
     def invocation(self, request_id: object) -> Invocation | None:
         """The invocation that this code is run for, if it is the one of this request id."""
         invocation = current.get()
-        return invocation if invocation is not None and invocation.request_id == request_id else None
+        if invocation is not None and invocation.request_id == request_id:
+            return invocation
+        # In a thread of the handler's own, which has no context of the invocation's.
+        return next((one for one in list(self._under_way) if one.request_id == request_id), None)
 
     def take(self, handler: Callable[[Any, Any], Any]) -> None:
         """Have a handler: ours, an async function, or a function, which is run in a thread."""
@@ -88,16 +89,13 @@ class Runtime:
         elif inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
             self._handle = functools.partial(self._handle_async, handler)
         else:
-            from concurrent.futures import ThreadPoolExecutor
+            from .blocking import to_thread
 
-            from .blocking import call
-
-            # As many as are called at once, and those that did not end in time. The loop's own executor is the app's.
-            self._threads = ThreadPoolExecutor(self._concurrency + 1000, "handler")
-            self._handle = functools.partial(self._handle_sync, lambda *of: call(handler, *of))
+            self._handle = functools.partial(self._handle_sync, lambda *of: to_thread(handler, *of))
 
     def run(self) -> int:
         """Until the end of the process: its exit status."""
+        self._context = contextvars.copy_context()  # with what the handler's module has set
         former = former_handler()
         self.loop.add_signal_handler(signal.SIGTERM, self.stop, 0)
         ended = self.loop.create_task(self._run())
@@ -214,9 +212,8 @@ class Runtime:
 
     async def _post(self, invocation: Invocation, say: Callable[[Post], None]) -> None:
         post = self.api.post(invocation.request_id, invocation.invocation_id, invocation.answer)
-        context = (
-            contextvars.copy_context()
-        )  # a loss is heard of in that of a connection, which is another invocation's
+        # A loss is heard of in the context of a connection, which is another invocation's.
+        context = contextvars.copy_context()
         post.lost = lambda reason: context.run(_lost, invocation, reason)
         say(post)
         await post.settle()
@@ -236,17 +233,14 @@ class Runtime:
         work = Work(self.environment.invocation(context)[0], self._rules)
         self.environment.begin(work, handler(event, context), over)
 
-    def _handle_sync(self, handler: Callable[[Any, Any], Any], event: Any, context: Any, over: Over) -> None:
+    def _handle_sync(
+        self, handler: Callable[[Any, Any], Coroutine[Any, Any, Any]], event: Any, context: Any, over: Over
+    ) -> None:
         """In a thread, also where there is one invocation at a time: it may call an adapter, whose work is done on the
         loop; and the loop has to run on, for lifespans and for SIGTERM.
         """
         work = Work(self.environment.invocation(context)[0], self._rules_of_sync)
-        self.environment.begin(work, self._in_thread(handler, event, context), over)
-
-    async def _in_thread(self, handler: Callable[[Any, Any], Any], event: Any, context: Any) -> Any:
-        call = functools.partial(contextvars.copy_context().run, handler, event, context)
-        result = await self.loop.run_in_executor(self._threads, call)
-        return await result if inspect.isawaitable(result) else result
+        self.environment.begin(work, _awaited(handler(event, context)), over)
 
     async def _end(self) -> None:
         """What is under way is finished, or cancelled in time; then the lifespans are."""
@@ -403,6 +397,11 @@ def _strict() -> Callable[[bytes], Any] | None:
         return None
     loads: Callable[[bytes], Any] = orjson.loads
     return loads
+
+
+async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:
+    result = await work
+    return await result if inspect.isawaitable(result) else result
 
 
 def _lost(invocation: Invocation, reason: str) -> None:

@@ -148,6 +148,8 @@ class Work:
     logged: BaseException | None = None  # what the application has raised: nobody logs that again
     main: asyncio.Task[None] | None = None
     context: contextvars.Context | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    alarm: asyncio.Future[None] | None = None  # for who waits, after the handler, until the limit
     _watch: Watch | None = None
     _over: Callable[[Work], None] | None = None
 
@@ -172,6 +174,7 @@ class Work:
         self.main = asyncio.Task(self._conduct(handler), loop=watch.loop, name="invocation", context=self.context)
         self._over = over
         self._watch = watch
+        self.loop = watch.loop
         if self.limit != INFINITE:
             watch.add(self)
 
@@ -215,6 +218,8 @@ class Work:
         self.limit = min(self.limit, time.monotonic() + seconds - self.margin)
         if self._watch is not None and self.state == "under way":
             self._watch.add(self)
+        if self.alarm is not None and not self.alarm.done():
+            self.alarm.set_result(None)
 
     def fail(self, name: str, exception: BaseException, seconds: float) -> None:
         """Keep a failure of background work for the hook, or for the handler to raise."""

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from adapter import ConfigurationError, StreamingAdapter
-from adapter.buffered import MAX_REPLY
+from adapter.buffered import MAX_REPLY, BufferedReply
 
 from .events import EVENTS, Sent, alb_event, function_url, http_api_event, rest_api_event
 from .runtime_api import function
@@ -88,6 +88,24 @@ async def test_a_reply_that_is_too_large() -> None:
             assert invoked.result is not None and json.loads(invoked.result)["statusCode"] == status
     assert running.output.count("bytes as JSON, and one that is not streamed can have 6291556") == 3
     assert running.output.count("bytes as JSON, and one that is not streamed can have 1048576") == 1
+
+
+async def test_letters_of_other_languages_are_not_escaped() -> None:
+    """Two bytes each, which would be six."""
+    async with function("oversize.handler") as running:
+        invoked = await running.api.run(http_api("/letters/3000000"))
+        assert json.loads(invoked.result or b"")["body"] == "я" * 3_000_000
+
+
+def test_half_a_surrogate_pair_can_only_be_escaped() -> None:
+    class Post:
+        def whole(self, payload: bytes) -> None:
+            self.payload = payload
+
+    post: Any = Post()
+    sink = BufferedReply(post, lambda head, body: {"body": "я \ud800"}, "function-url")
+    sink.end(None)
+    assert post.payload == rb'{"body": "\u044f \ud800"}'
 
 
 async def test_a_reply_that_is_refused_is_logged_and_its_background_runs() -> None:

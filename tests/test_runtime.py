@@ -532,6 +532,14 @@ class TestSnapStart:
             assert running.api.log[-1] == "shutdown"
 
     @BOTH
+    async def test_one_startup_of_an_app_that_has_two_adapters(self, client: str) -> None:
+        env = {**self.ENV, "AFTER_RESTORE": "1"}
+        async with function("endings.second", client=client, env=env) as running:
+            running.api.restored.set()
+            assert (await running.api.run(function_url("/background/0"))).body == b'"answered"'
+            assert running.api.log.count("startup") == 1
+
+    @BOTH
     async def test_the_option_is_for_snapshots_only(self, client: str) -> None:
         async with function("endings.handler", client=client, env={"AFTER_RESTORE": "1"}) as running:
             await running.api.run(function_url("/background/0"))

@@ -388,6 +388,20 @@ def test_other_things_cannot_be_wrapped(handler: Any, message: str) -> None:
     assert str(caught.value).startswith("streamify takes a function of (event, response_stream, context), not ")
 
 
+def test_annotations_that_cannot_be_evaluated() -> None:
+    """As Python 3.14 does to find out the parameters."""
+
+    class Annotated:
+        @property
+        def __signature__(self) -> Any:
+            raise NameError("name 'ResponseStream' is not defined")
+
+        async def __call__(self, event: Any, response_stream: Any, context: Any) -> None:
+            await response_stream.write("fine")
+
+    assert streamify(Annotated())({}, None) == "fine"
+
+
 def test_a_value_is_returned_as_it_is() -> None:
     value = {"statusCode": 200}
     assert streamify(lambda event, response_stream, context: value)({}, None) is value

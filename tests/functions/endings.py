@@ -104,6 +104,7 @@ def stuck() -> None:
 
 
 handler = StreamingAdapter(app, shutdown_on_sigterm=True, startup_after_restore=bool(os.environ.get("AFTER_RESTORE")))
+second = StreamingAdapter(app, startup_after_restore=bool(os.environ.get("AFTER_RESTORE")))
 decorated = watched(handler)
 
 

@@ -18,6 +18,11 @@ async def text(size: int, background: BackgroundTasks) -> PlainTextResponse:
     return PlainTextResponse("x" * size, background=background)
 
 
+@app.get("/letters/{size}")
+async def letters(size: int) -> PlainTextResponse:
+    return PlainTextResponse("я" * size)
+
+
 @app.get("/binary/{size}")
 async def binary(size: int, background: BackgroundTasks) -> Response:
     background.add_task(record, "background")

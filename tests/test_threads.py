@@ -1,0 +1,101 @@
+"""Handlers that are not async find what they would find under awslambdaric, also where the loop runs beside them."""
+
+import asyncio
+import concurrent.futures
+import errno
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from adapter import AppError, wait_until
+from adapter.connection import Connection
+from adapter.exceptions import RuntimeApiError
+from adapter.extension import register
+from adapter.invocation import Invocation, current_invocation, enter, leave
+from adapter.work import Rules, Work
+
+from .events import function_url
+from .runtime_api import ManagedRuntimeAPI, function
+
+BOTH = pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+MANY = {"AWS_LAMBDA_MAX_CONCURRENCY": "40", "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"}
+
+
+@BOTH
+async def test_what_was_set_at_import_is_set(client: str) -> None:
+    async with function("threads.handler", client=client) as running:
+        for _ in range(2):
+            invoked = await running.api.run(function_url("/context"))
+            assert json.loads(invoked.body) == {"precision": 50, "bound": "at import"}
+
+
+@BOTH
+@pytest.mark.parametrize("handler", ["threads.with_a_loop", "threads.events"])
+async def test_a_handler_with_a_loop_of_its_own(client: str, handler: str) -> None:
+    async with function(handler, client=client) as running:
+        for _ in range(2):
+            invoked = await running.api.run({"Records": []})
+            assert json.loads(invoked.result or b"") == "from a loop of its own"
+            # The hook's is on the loop that runs by then.
+            assert ("later" in invoked.events) == (handler == "threads.events")
+
+
+@BOTH
+async def test_mangum(client: str) -> None:
+    async with function("threads.mangum", client=client) as running:
+        for _ in range(2):
+            invoked = await running.api.run(function_url("/context"))
+            assert json.loads(invoked.result or b"")["statusCode"] == 200
+
+
+@BOTH
+async def test_an_adapter_that_is_called_in_a_thread(client: str) -> None:
+    async with function("threads.in_a_thread", client=client) as running:
+        for _ in range(2):
+            invoked = await running.api.run(function_url("/context"))
+            assert invoked.events == ["open", "prelude", "chunk", "close", "next"]
+
+
+@pytest.mark.parametrize("handler", ["together", "meeting"])
+async def test_as_many_threads_as_invocations(handler: str) -> None:
+    async with function(f"threads.{handler}", client="adapter", api=ManagedRuntimeAPI(), env=MANY) as running:
+        invoked = await asyncio.gather(*(running.api.run({"Records": []}) for _ in range(40)))
+    assert [one.raw or one.result for one in invoked] == [b"all" if handler == "together" else b'"all"'] * 40
+
+
+def test_the_latest_invocation_is_the_one_that_goes_on() -> None:
+    outer, inner = Invocation("outer"), Invocation("inner")
+    first = enter(outer)
+    leave(enter(inner))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(current_invocation).result() is outer
+    leave(first)
+
+
+async def test_what_only_looks_like_a_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Duck:
+        def add_done_callback(self, callback: Any) -> None: ...
+
+        def result(self) -> None: ...
+
+    invocation = Invocation("r")
+    token = enter(invocation)
+    Work(invocation, Rules())
+    try:
+        with pytest.raises(AppError, match=r"wait_until takes an awaitable or a concurrent\.futures\.Future, not <"):
+            wait_until(Duck())  # type: ignore[arg-type]
+    finally:
+        leave(token)
+
+
+async def test_without_a_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    with pytest.raises(RuntimeApiError, match="Too many open files"):
+        await Connection.open("127.0.0.1:1", memoryview(bytearray(1)))
+    with pytest.raises(RuntimeApiError, match="Too many open files"):
+        register("127.0.0.1:1")
