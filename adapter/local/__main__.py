@@ -36,7 +36,9 @@ def listen(host: str, port: int) -> socket.socket:
 async def run(command_line: CommandLine, listeners: Mapping[str, socket.socket], log: Log, stop: asyncio.Event) -> int:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(signal_number, stop.set)
+        # nohup has SIGHUP ignored.
+        if signal_number != signal.SIGHUP or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal_number, stop.set)
     return await serve(command_line.configuration, listeners, log, stop, command_line.reload)
 
 

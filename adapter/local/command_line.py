@@ -132,7 +132,12 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
         notes.append("AWS_LAMBDA_EXEC_WRAPPER is not run here; what this library's wrapper does is --runtime adapter")
     if function is None:
         return configuration, notes
-    notes.append(f"{function.where()}: timeout {timeout:g} s, memory {memory} MB, {configuration.invoke_mode}")
+    mode: str = configuration.invoke_mode
+    if invoke_mode is None:
+        mode += ", as it has no function URL to go by"
+        if function.fronts:
+            mode += f" (for its API: {' '.join(f'--front {name}' for name in function.fronts)})"
+    notes.append(f"{function.where()}: timeout {timeout:g} s, memory {memory} MB, {mode}")
     # Those that the shell or the env file sets are not missed.
     missing = unknown.keys() - configuration.variables(runtime_api="").keys()
     if missing:

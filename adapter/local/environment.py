@@ -71,8 +71,8 @@ class Environment:
         self._log.init_start(self._configuration.runtime, phase)
         started = time.perf_counter()
         self._api = api = RuntimeAPI(self._configuration, self._log)
-        await api.start()
         try:
+            await api.start()
             self._process = process = await FunctionProcess.start(
                 self._configuration.argv,
                 cwd=self._configuration.app_dir,

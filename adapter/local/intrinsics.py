@@ -115,7 +115,8 @@ class Intrinsics:
         if "Default" not in parameter or str(parameter.get("Type")).startswith("AWS::SSM::"):
             raise UnknownValueError(f"!Ref {name}")
         default = text(parameter["Default"])
-        if parameter.get("Type") == "CommaDelimitedList":
+        kind = str(parameter.get("Type"))
+        if kind == "CommaDelimitedList" or kind.startswith("List<"):
             return [part.strip() for part in default.split(",")]
         return default
 
@@ -161,7 +162,8 @@ class Intrinsics:
 
     def _join(self, argument: Any) -> str:
         delimiter, parts = argument
-        return text(delimiter).join([text(self.resolve(part)) for part in self._list(parts)])
+        resolved = [self.resolve(part) for part in self._list(parts)]
+        return text(delimiter).join([text(part) for part in resolved if part is not NO_VALUE])
 
     def _select(self, argument: Any) -> Any:
         index, parts = argument

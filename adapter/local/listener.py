@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import h11
 
 from adapter.local.connection import Connection
+
+UNREAD = 0.1  # seconds for what a process had sent before its end
 
 
 class Listener(ABC):
@@ -16,8 +19,11 @@ class Listener(ABC):
     `waiting` are those connections whose request waits for an event, and not for bytes.
     """
 
+    _is_gone = False  # the process, and with it whoever could be given an event
+
     def __init__(self) -> None:
         self.address = ""  # host:port, once it is started
+        self._answering: set[asyncio.Task[None]] = set()
         self.waiting: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -27,8 +33,10 @@ class Listener(ABC):
         """Answer one request."""
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()
+        # Not by its name: asyncio passes over a socket that cannot be made, when there are no descriptors left.
+        sock = socket.create_server(("127.0.0.1", 0))
+        host, port = sock.getsockname()
+        self._server = await asyncio.start_server(self._serve, sock=sock)
         self.address = f"{host}:{port}"
 
     async def close(self) -> None:
@@ -43,17 +51,31 @@ class Listener(ABC):
 
     async def drain(self, limit: float) -> None:
         """Pass on what a process that has gone had sent; returns when all is out, or after `limit` seconds."""
-        posts = self._connections - self.waiting
+        self._is_gone = True
+        # What nobody has read yet; but a process that it has left behind can hold a connection open for ever.
+        unread = self._connections - self._answering
+        if unread:
+            await asyncio.wait(unread, timeout=min(max(limit, 0), UNREAD))
+        posts = self._answering - self.waiting
         if posts:
             await asyncio.wait(posts, timeout=max(limit, 0))
+
+    @contextlib.contextmanager
+    def wait_for_event(self) -> Iterator[None]:
+        """The connection's request waits for an event from here on; ConnectionAbortedError if none can come."""
+        if self._is_gone:
+            raise ConnectionAbortedError("its process has ended")
+        with member(self.waiting):
+            yield
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with member(self._connections):
             try:
                 connection = Connection(reader, writer)
                 while (request := await connection.request()) is not None:
-                    await self.dispatch(connection, request)
-                    if not await connection.finish():
+                    with member(self._answering):
+                        await self.dispatch(connection, request)
+                    if self._is_gone or not await connection.finish():
                         break
             except ConnectionError:
                 # The runtime went away before it had its answer, or is to have none.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -139,7 +140,9 @@ class Log:
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):  # a full disk
+                sys.stderr.write(f"The log cannot be written, and so this ends: {error}\n")
             # The descriptor, and not the stream: the interpreter flushes what is left in that when it ends.
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())

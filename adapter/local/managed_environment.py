@@ -57,8 +57,8 @@ class ManagedEnvironment:
         self._log.init_start(self._configuration.runtime, initialization_type=self._configuration.initialization_type)
         started = time.perf_counter()
         limit = max(INIT_LIMIT, self._configuration.timeout)
-        await self._api.start()
         try:
+            await self._api.start()
             self._output = LogSocket(self._line)
             self._process = process = await FunctionProcess.start(
                 self._configuration.argv,

@@ -11,7 +11,7 @@ from adapter.local.configuration import Configuration
 from adapter.local.connection import Connection, Headers, TruncatedError
 from adapter.local.extensions import ExtensionError, Extensions, parse_events
 from adapter.local.invocation import MAX_PAYLOAD, FunctionError, Invocation, Response
-from adapter.local.listener import Listener, member
+from adapter.local.listener import Listener
 from adapter.local.log import Log
 from adapter.local.runtime_api import (
     EXTENSION_PREFIX,
@@ -204,7 +204,7 @@ class ManagedRuntimeAPI(Listener):
 
     async def _extension_next(self, headers: Headers) -> None:
         event = self.extensions.next(headers.get(b"lambda-extension-identifier", b"").decode("latin-1"))
-        with member(self.waiting):
+        with self.wait_for_event():
             await event
 
     async def _next(self, connection: Connection) -> None:
@@ -213,7 +213,7 @@ class ManagedRuntimeAPI(Listener):
         self.idle.put_nowait(slot)
         self.slots += 1
         self.initialised.set()
-        with member(self.waiting):
+        with self.wait_for_event():
             attempt = await slot.given
         invocation = attempt.invocation
         headers = {

@@ -41,9 +41,13 @@ def watched(configuration: Configuration) -> list[Watched]:
 async def watch(function: Function | ManagedInstance, log: Log, place: Watched, ready: asyncio.Event) -> None:
     """Reload when something there changes; what changes before it is `ready` waits for that."""
     folder = place.folder
+    skips_unreadable = False  # and what is beyond the system's limit for watches, which is not to go unnoticed
     while True:
         watching = watchfiles.awatch(
-            folder, watch_filter=place.wanted, recursive=place.recursive, ignore_permission_denied=True
+            folder,
+            watch_filter=place.wanted,
+            recursive=place.recursive,
+            ignore_permission_denied=skips_unreadable,
         )
         try:
             async for changes in watching:
@@ -56,6 +60,12 @@ async def watch(function: Function | ManagedInstance, log: Log, place: Watched, 
                 function.reload()
                 if is_gone:
                     break  # another folder of this name is there now
-        except OSError as error:
-            log.line(f"{folder} cannot be watched, and a change there goes unnoticed: {error}")
-            return
+        except (OSError, RuntimeError, ExceptionGroup) as raised:
+            error: Exception = raised
+            while isinstance(error, ExceptionGroup):  # watchfiles' own task group
+                error = error.exceptions[0]
+            if isinstance(error, PermissionError) and not skips_unreadable:
+                skips_unreadable = True
+            elif "Unable to decode path" not in str(error):  # of a file whose name is not UTF-8: no Python module
+                log.line(f"{folder} cannot be watched, and a change there goes unnoticed: {error}")
+                return

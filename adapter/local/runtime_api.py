@@ -146,7 +146,7 @@ class RuntimeAPI(Listener):
         invocation = self._invocation  # Again, while it runs.
         if invocation is None:
             self._nexts.append(asyncio.get_running_loop().create_future())
-            with member(self.waiting):
+            with self.wait_for_event():
                 invocation = await self._nexts[-1]
         headers = {
             "Content-Type": "application/json",
@@ -169,7 +169,7 @@ class RuntimeAPI(Listener):
         identifier = headers.get(b"lambda-extension-identifier", b"").decode("latin-1")
         event = self.extensions.next(identifier)
         self._change()
-        with member(self.waiting):
+        with self.wait_for_event():
             await event
         fields = {"Content-Type": "application/json", "Lambda-Extension-Event-Identifier": str(uuid.uuid4())}
         await connection.reply(200, event.result(), fields)

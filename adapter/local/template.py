@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,11 @@ URL = "AWS::Lambda::Url"
 DEFAULT_TIMEOUT = 3
 DEFAULT_MEMORY = 128
 DEFAULT_INVOKE_MODE = "BUFFERED"
+
+FRONTS = {"Api": "rest-api", "HttpApi": "http-api"}
+
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references.html
+DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:[^}]*\}\}")
 
 
 class TemplateError(Exception):
@@ -92,17 +98,29 @@ class TemplateFunction:
             return "BUFFERED"
         raise self._error("InvokeMode", f"is RESPONSE_STREAM or BUFFERED, not {mode!r}")
 
+    @property
+    def fronts(self) -> list[str]:
+        """The fronts that its APIs are: SAM's events."""
+        events = self._properties.get("Events")
+        values = events.values() if isinstance(events, Mapping) else ()
+        kinds = [event.get("Type") for event in values if isinstance(event, Mapping)]
+        return [FRONTS[kind] for kind in FRONTS if kind in kinds]
+
     def variables(self) -> tuple[dict[str, str], dict[str, str]]:
         """The environment variables, and those whose value only a stack knows, each with what that value is."""
         environment = self._mapping(self._value("Environment", {}), "Environment")
-        variables = self._mapping(environment.get("Variables"), "Environment.Variables")
+        given = self._known("Environment.Variables", environment.get("Variables"))
+        variables = self._mapping(None if given is NO_VALUE else given, "Environment.Variables")
         known, unknown = {}, {}
         for name, value in variables.items():
             try:
                 resolved = self._resolve(f"Environment.Variables.{name}", value)
                 if resolved is not NO_VALUE:
                     known[str(name)] = text(resolved)
+                    if reference := DYNAMIC_REFERENCE.search(known[str(name)]):
+                        raise UnknownValueError(reference[0])
             except UnknownValueError as error:
+                known.pop(str(name), None)
                 unknown[str(name)] = str(error)
             except TypeError as error:
                 raise self._error(f"Environment.Variables.{name}", "is not text") from error
@@ -119,7 +137,8 @@ class TemplateFunction:
 
     def _url(self) -> Mapping[str, Any] | None:
         if "FunctionUrlConfig" in self._properties:
-            return self._mapping(self._value("FunctionUrlConfig", None), "FunctionUrlConfig")
+            given = self._known("FunctionUrlConfig", self._properties["FunctionUrlConfig"])
+            return None if given is NO_VALUE else self._mapping(given, "FunctionUrlConfig")
         for resource in self._resources.values():
             if isinstance(resource, Mapping) and resource.get("Type") == URL:
                 properties = self._mapping(resource.get("Properties"), URL)

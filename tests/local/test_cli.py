@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import termios
 from asyncio.subprocess import PIPE, STDOUT, Process
@@ -76,9 +78,10 @@ async def cli(
     cwd: Path = FUNCTIONS,
     variables: Mapping[str, str] | None = None,
     program: Sequence[str] = ("-m", "adapter.local"),
+    under: Sequence[str] = (),
 ) -> AsyncIterator[Output]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *program, *arguments),
+        *(*under, sys.executable, *program, *arguments),
         cwd=cwd,
         stdout=PIPE,
         stderr=STDOUT,
@@ -423,6 +426,7 @@ Resources:
       Handler: main.handler
       CodeUri: code
       MemorySize: 256
+      Events: {Pour: {Type: Api, Properties: {Path: /pour, Method: post}}}
       Environment:
         Variables: {SHELL_AND_TEMPLATE: template, TEMPLATE_AND_FILE: template, CUP: !Ref Cup, GIVEN: !Ref Pot}
 """
@@ -444,7 +448,8 @@ Resources:
         assert {name: seen.get(name) for name in wanted} == wanted
         assert "CUP" not in seen
         assert output.text.splitlines()[:2] == [
-            "template.yml: Tea: timeout 3 s, memory 300 MB, RESPONSE_STREAM",
+            "template.yml: Tea: timeout 3 s, memory 300 MB, RESPONSE_STREAM, as it has no function URL to go by"
+            " (for its API: --front rest-api)",
             "template.yml: Tea: not set, since only a deployed stack knows: CUP (!Ref Cup); --env-file can say them",
         ]
 
@@ -631,6 +636,54 @@ async def test_sighup_ends_it_cleanly() -> None:
         output.process.send_signal(signal.SIGHUP)
         assert await asyncio.wait_for(output.process.wait(), PATIENCE) == 0
         assert not alive(pid)
+
+
+async def test_a_log_that_cannot_be_written_ends_it() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230  # a device
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "adapter.local", "main.handler", "--port", "0"),
+            cwd=FUNCTIONS,
+            stdout=full,
+            stderr=PIPE,
+        )
+    assert process.stderr is not None
+    said = (await asyncio.wait_for(process.stderr.read(), PATIENCE)).decode()
+    assert await process.wait() == 0
+    assert "The log cannot be written, and so this ends: [Errno 28] No space left on device" in said
+    assert "Traceback" not in said
+
+
+async def test_nohup_is_heard() -> None:
+    async with cli("main.handler", "--port", "0", under=("nohup",)) as output:
+        await output.until("^Function URL")
+        output.process.send_signal(signal.SIGHUP)
+        assert (await output.get()).status_code == 200
+
+
+async def test_reload_beside_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(PID)
+    async with cli("main.handler", "--port", "0", "--reload", cwd=tmp_path) as output:
+        assert (await output.get()).json()["answer"] == 1
+        await asyncio.to_thread(os.close, os.open(os.fsencode(tmp_path) + b"/caf\xe9.txt", os.O_CREAT))
+        await asyncio.sleep(0.5)  # for the new watch
+        async with asyncio.timeout(PATIENCE):
+            for number in itertools.count(2):
+                (tmp_path / "main.py").write_text(PID.replace("ANSWER = 1", f"ANSWER = {number}"))
+                await asyncio.sleep(0.5)
+                if (await output.get()).json()["answer"] > 1:
+                    break
+
+
+@pytest.mark.parametrize("limit", ["max_inotify_watches", "max_inotify_instances"])
+async def test_what_cannot_be_watched_is_said(tmp_path: Path, limit: str) -> None:
+    script = f"echo 0 > /proc/sys/user/{limit}"
+    if subprocess.run(["unshare", "-Ur", "sh", "-c", script], capture_output=True).returncode:  # noqa: ASYNC221
+        pytest.skip("user namespaces cannot be made here")
+    (tmp_path / "main.py").write_text(PID)
+    under = ("unshare", "-Ur", "sh", "-c", f'{script}; exec "$@"', "sh")
+    async with cli("main.handler", "--port", "0", "--reload", cwd=tmp_path, under=under) as output:
+        await output.until("cannot be watched, and a change there goes unnoticed")
+        assert (await output.get()).status_code == 200
 
 
 async def test_reload_lets_a_busy_environment_finish(tmp_path: Path) -> None:

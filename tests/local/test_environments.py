@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import adapter.local.function as function_module
+from adapter.local.listener import Listener
 
 from .conftest import FUNCTIONS, Gate, alive, gone, local_lambda
 
@@ -251,6 +253,20 @@ async def test_init_that_fails(tmp_path: Path, how: str, error: str) -> None:
         assert (await url.run(*EMPTY)).status_code == 200
     async with local_lambda(env_file=env_file(tmp_path, RUNTIME_INIT=f"fail={how}")) as url:
         await url.terminal.until(f"^The function failed its init: {error}$")
+
+
+@pytest.mark.parametrize("concurrency", [None, 1])
+async def test_without_a_descriptor_left(monkeypatch: pytest.MonkeyPatch, concurrency: int | None) -> None:
+    async def none_left(self: Listener) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Listener, "start", none_left)
+        async with local_lambda(reload=True, concurrency=concurrency) as url:
+            assert (await url.run(*EMPTY)).status_code == 502
+            await url.terminal.until("Too many open files")
+            patched.undo()
+            assert (await url.run(*EMPTY)).status_code == 200
 
 
 async def test_init_that_takes_too_long(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

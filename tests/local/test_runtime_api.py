@@ -186,6 +186,20 @@ async def harness(terminal: Terminal) -> AsyncIterator[Harness]:
         yield harness
 
 
+async def test_after_the_end_of_its_process_nobody_waits_for_an_event(harness: Harness) -> None:
+    """Neither who asks for one in what is still to be read, nor who holds a connection open: a child, left behind."""
+    asking, _ = await harness.connect(), await harness.connect()
+    request = asking.head("GET", NEXT, {})
+    asking.send(request[:20])
+    await asking.writer.drain()
+    await asyncio.sleep(0.05)  # until that is read
+    drained = asyncio.create_task(harness.api.drain(10 * PATIENCE))
+    await asyncio.sleep(0)
+    asking.send(request[20:])
+    await asyncio.wait_for(drained, PATIENCE)
+    assert await asyncio.wait_for(asking.reader.read(1), PATIENCE) == b""
+
+
 async def test_started_next_blocks_and_ends_the_init(harness: Harness) -> None:
     runtime = await harness.connect()
     runtime.request("GET", NEXT)

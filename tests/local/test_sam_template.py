@@ -152,6 +152,8 @@ Parameters:
   Secret: {Type: String, NoEcho: true}
   Ami: {Type: AWS::SSM::Parameter::Value<String>, Default: /path/of/it}
   Zones: {Type: CommaDelimitedList, Default: "a, b"}
+  Subnets: {Type: 'List<AWS::EC2::Subnet::Id>', Default: "one,two"}
+  Numbers: {Type: List<Number>, Default: "1,2"}
 Mappings: {Of: {dev: {Name: mapped}}}
 Conditions:
   IsDev: !Equals [!Ref Stage, dev]
@@ -190,6 +192,9 @@ Conditions:
         ("!Select [1, !Ref Zones]", "b"),
         ("!Select ['0', [!Ref Stage, x]]", "dev"),
         ("!FindInMap [Of, !Ref Stage, Name]", "mapped"),
+        ("!Join [',', [a, !If [IsNot, b, !Ref AWS::NoValue], c]]", "a,c"),
+        ("!Join ['+', !Ref Subnets]", "one+two"),
+        ("!Select [1, !Ref Numbers]", "2"),
     ],
 )
 def test_values(template: Template, value: str, expected: str) -> None:
@@ -214,6 +219,11 @@ def test_values(template: Template, value: str, expected: str) -> None:
         ("!Transform {Name: x}", "!Transform"),
         ("!If [IsSecret, a, b]", "!Ref Secret"),
         ("!If [IsDev, !Ref Table, b]", "!Ref Table"),
+        ("'{{resolve:ssm:/tea/password}}'", "{{resolve:ssm:/tea/password}}"),
+        (
+            "!Sub 'x-{{resolve:secretsmanager:${Stage}:SecretString:a}}'",
+            "{{resolve:secretsmanager:dev:SecretString:a}}",
+        ),
     ],
 )
 def test_values_that_only_a_stack_knows(template: Template, value: str, shown: str) -> None:
@@ -226,6 +236,27 @@ def test_no_value_is_as_if_it_were_not_there(template: Template) -> None:
     function = template(PARAMETERS + properties(text))
     assert function.timeout == 3
     assert function.variables() == ({}, {})
+
+
+def test_variables_may_depend_on_a_condition(template: Template) -> None:
+    for value, expected in (
+        ("!If [IsDev, {A: dev}, {A: prod}]", {"A": "dev"}),
+        ("!If [IsDev, !Ref AWS::NoValue, {A: prod}]", {}),
+    ):
+        text = PARAMETERS + properties(f"Environment:\n  Variables: {value}")
+        assert template(text).variables() == (expected, {})
+
+
+def test_the_fronts_of_its_apis(template: Template) -> None:
+    events = "Events:\n  Hello: {Type: Api, Properties: {Path: /hello, Method: get}}\n  Queue: {Type: SQS}\n  Odd: text"
+    assert template(properties(events)).fronts == ["rest-api"]
+    assert template(properties("Events: odd")).fronts == template(FUNCTION).fronts == []
+
+
+def test_a_function_url_may_depend_on_a_condition(template: Template) -> None:
+    for condition, expected in (("IsDev", "BUFFERED"), ("IsNot", None)):
+        text = properties(f"FunctionUrlConfig: !If [{condition}, {{AuthType: NONE}}, !Ref AWS::NoValue]")
+        assert template(PARAMETERS + text).invoke_mode == expected
 
 
 SEVERAL = """\
