@@ -13,7 +13,12 @@ from mangum import Mangum
 from mangum.handlers import HTTPGateway
 
 from adapter import ConfigurationError, EventError, StreamingAdapter
+from adapter.cycle import HTTPCycle
+from adapter.invocation import Invocation
+from adapter.response import Buffer
+from adapter.stream import ResponseStream
 from adapter.types import Receive, Scope, Send
+from adapter.work import Rules, Work
 
 from .events import function_url
 
@@ -282,3 +287,26 @@ def test_outside_lambda_the_lifespan_is_started_by_the_first_call_and_ended_with
     out = subprocess.run([sys.executable, "-c", SCRIPT], cwd=root, capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["made", "startup", "request", "request", "end", "shutdown"]
     assert not out.stderr
+
+
+async def test_an_app_that_does_not_wait_for_its_last_message() -> None:
+    """Its response is awaited all the same: until the other side has taken it the invocation is not over."""
+    events: list[str] = []
+
+    class Slow(Buffer):
+        async def settle(self) -> None:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            events.append("settled")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        sending.add(asyncio.ensure_future(send({"type": "http.response.body", "body": b"all"})))
+        await asyncio.sleep(0)
+        events.append("returned")
+
+    sending: set[asyncio.Future[None]] = set()
+    stream = ResponseStream(Slow(), "r")
+    await HTTPCycle({}, b"", stream, Work(Invocation("r"), Rules())).run(app)
+    assert events[:2] == ["returned", "settled"] and stream.ended_at
+    await asyncio.gather(*sending)
