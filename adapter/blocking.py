@@ -83,7 +83,7 @@ class BlockingResponseStream:
     def pipe(self, source: AsyncIterable[Piece] | Iterable[Piece]) -> Any:
         """As `ResponseStream.pipe`; a source that is not asynchronous is run through in this very thread."""
         if isinstance(source, AsyncIterable):
-            return self._wait(self._stream.pipe(source))
+            return self._wait(self._stream.pipe(source), contextvars.copy_context())  # the source is the application's
         if isinstance(source, str | bytes | bytearray | memoryview):
             raise AppError(f"pipe takes an iterable of pieces; a {type(source).__name__} is one piece: write it")
         iterator = iter(source)
@@ -108,7 +108,7 @@ class BlockingResponseStream:
     async def _http(self, *args: Any) -> None:
         self._stream.http(*args)
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def _wait(self, work: Coroutine[Any, Any, T], context: contextvars.Context | None = None) -> T:
         if self._cancelled:
             work.close()
             raise asyncio.CancelledError
@@ -118,9 +118,9 @@ class BlockingResponseStream:
                 "the response_stream of a handler that is not async blocks, and cannot be used on the event loop: "
                 "declare the handler with async def"
             )
-        # In an empty context: it is no task of the invocation's, to be waited for or reported beside its handler.
-        empty = contextvars.Context()
-        self._waiting = waiting = empty.run(asyncio.run_coroutine_threadsafe, work, self._loop)
+        # In an empty context it is no task of the invocation's, to be waited for or reported beside its handler.
+        context = contextvars.Context() if context is None else context
+        self._waiting = waiting = context.run(asyncio.run_coroutine_threadsafe, work, self._loop)
         try:
             return waiting.result()
         except concurrent.futures.CancelledError:

@@ -65,6 +65,12 @@ async def test_as_many_threads_as_invocations(handler: str) -> None:
     assert [one.raw or one.result for one in invoked] == [b"all" if handler == "together" else b'"all"'] * 40
 
 
+async def test_a_source_knows_its_invocation() -> None:
+    async with function("threads.piping", client="adapter", api=ManagedRuntimeAPI(), env=MANY) as running:
+        invoked = await running.api.run({"Records": []})
+    assert invoked.raw.decode() == invoked.request_id
+
+
 def test_the_latest_invocation_is_the_one_that_goes_on() -> None:
     outer, inner = Invocation("outer"), Invocation("inner")
     first = enter(outer)

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import decimal
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -60,6 +61,14 @@ everybody = threading.Barrier(40)
 def together(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
     everybody.wait(30)
     response_stream.write("all")
+
+
+@streamify
+def piping(event: Any, response_stream: BlockingResponseStream, context: Any) -> None:
+    async def pieces() -> AsyncIterator[str]:
+        yield invocation.request_id if (invocation := current_invocation()) else "none"
+
+    response_stream.pipe(pieces())
 
 
 def meets(event: Any, context: Any) -> Any:
