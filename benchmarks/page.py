@@ -40,7 +40,7 @@ _METHOD = """\
   starts are measured with all processes on one core, which is what a function of up to 1,769 MB has: on two, a process
   is charged for waking another one there, and what is measured differs by tens of percent from run to run. For streams
   the function has a core and the Runtime API the other: a rate is what both of them and the kernel's network between
-  them take, and differs by half from run to run; the CPU that the same bytes take does not.
+  them take, and differs by half from run to run. So does the CPU of the same bytes, most of which is the kernel's.
 - The tables of targets say how the Python that ran was built: what it is spared by profile-guided optimization is not
   the same share of ours and of the peers'. Distributions and container images build it so. ASSUMPTION: so does Lambda.
 - *An app that does nothing* is an ASGI function that answers with the same 21 bytes: what differs is the adapters' own.
