@@ -300,11 +300,19 @@ class Emulator(Engine):
         await self._client.aclose()
         # The runtime's own group too: an orphan would ask the next one for its events.
         self._groups += [int(pid) for _, pid in re.findall(STARTED, self.terminal.getvalue(), re.MULTILINE)]
+        # And that of one which has said nothing yet: it starts another one when one has ended.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGSTOP)
+            self._groups += self._children(self._process.pid)
         for group in self._groups:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         await self._process.wait()
         await self._reading
+
+    @staticmethod
+    def _children(pid: int) -> list[int]:
+        return [int(child) for of in Path(f"/proc/{pid}/task").glob("*/children") for child in of.read_text().split()]
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
