@@ -102,10 +102,9 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
     consequence = _CONSEQUENCES.get(state, "its caller had its response" if is_taken else "its response was on its way")
     if state in ("idle", "held") and not (work.is_http and stream is not None):
         consequence = "its caller gets an invocation error"
-    untold: set[asyncio.Future[Any]] = {main}
-    await _end(work, error, until, consequence, untold, is_background=is_taken)
-    half = (time.monotonic() + until) / 2
-    left = await (_cancel([main], half) if main in untold else _patience([main], half))
+    told: set[asyncio.Future[Any]] = set()
+    await _end(work, error, until, consequence, told, main, is_background=is_taken)
+    left = await _cancel([main], (time.monotonic() + until) / 2, told)
     left = await _cancel(left, until)  # once more, for who has swallowed the first
     in_thread &= bool(left) or not is_waited_for
     if runs:
@@ -195,8 +194,8 @@ async def _drain_hooks(work: Work) -> None:
     if work.futures and work.state == "under way":
         await _drain(work)
     elif asked := _asked(work):
-        done, _ = await asyncio.wait(asked, timeout=max(0.0, work.limit + work.margin * 0.75 - time.monotonic()))
-        for future in done:
+        left = await _wait(work, asked, share=0.75)
+        for future in asked.keys() - left:
             _ended(work, future, asked[future])
         await _end(work, _error(work), time.monotonic(), "its handler had returned")
 
@@ -270,11 +269,11 @@ async def _end(
     error: DeadlineExceeded,
     until: float,
     consequence: str,
-    untold: set[asyncio.Future[Any]] | None = None,
-    *,
+    told: set[asyncio.Future[Any]] | None = None,
+    *others: asyncio.Future[Any],
     is_background: bool = True,
 ) -> None:
-    """Cancel what the handler has started, and wait until ``until`` for its cleanup; ``untold`` as for `_cancel`.
+    """Cancel what the handler has started, and wait until ``until`` for its cleanup; ``told`` and others as `_cancel`.
 
     Where it is not background work, as the caller has no response yet, it is the request's own, whose failure is told
     by that; but for what `wait_until` was called with.
@@ -283,7 +282,7 @@ async def _end(
     names = {**{future: _name(future) for future in _tasks(work)}, **asked}
     hosts = _hosts()
     now = time.monotonic()
-    left = await _cancel(names, until, untold)
+    left = await _cancel(names, until, told, *others)
     for future, name in names.items():
         work.futures.pop(future, None)
         if hosts.get(id(future)) is not None and future not in left:
@@ -302,7 +301,10 @@ def _name(future: asyncio.Future[Any]) -> str:
 
 
 async def _cancel(
-    futures: Iterable[asyncio.Future[Any]], until: float, untold: set[asyncio.Future[Any]] | None = None
+    futures: Iterable[asyncio.Future[Any]],
+    until: float,
+    told: set[asyncio.Future[Any]] | None = None,
+    *others: asyncio.Future[Any],
 ) -> set[asyncio.Future[Any]]:
     """Cancel, each once, and wait; those that have not ended by ``until``.
 
@@ -311,22 +313,21 @@ async def _cancel(
     clean up is not done. The oldest is taken for the one that does the work; the others watch over it.
 
     Who waits for one by a task group, `asyncio.wait` or a `gather` that returns exceptions takes a cancelled one for
-    done, and goes on: to mark it as done, say. That is cancelled before it does, ``untold`` as well, which are others
-    that have not been.
+    done, and goes on: to mark it as done, say. That is cancelled before it does, also if it is one of the ``others``.
+    ``told`` are those that have been cancelled, and are not again.
     """
     pending = {future for future in futures if not future.done()}
     left = set(pending)  # to be cancelled
-    untold = set() if untold is None else untold
-    untold |= pending
+    told = set() if told is None else told
 
     def tell(future: asyncio.Future[Any]) -> None:
-        if future in untold:
-            untold.discard(future)
+        if future not in told:
+            told.add(future)
             future.cancel()
 
     def ended(_: asyncio.Future[Any]) -> None:
         # Who has waited for it is woken in the next turn of the loop.
-        for future in [future for future in untold if _is_woken(future)]:
+        for future in filter(_is_woken, (*pending, *others)):
             tell(future)
 
     while left and (seconds := until - time.monotonic()) > 0:
@@ -346,11 +347,6 @@ async def _cancel(
         tell(future)  # there was no time for all of them: they are told, at least
     await asyncio.sleep(0)
     return {future for future in pending if not future.done()}
-
-
-async def _patience(futures: Iterable[asyncio.Future[Any]], until: float) -> set[asyncio.Future[Any]]:
-    """Wait; those that have not ended by ``until``."""
-    return (await asyncio.wait(futures, timeout=max(0.0, until - time.monotonic())))[1]
 
 
 def _is_woken(task: asyncio.Future[Any]) -> bool:

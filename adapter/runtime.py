@@ -55,6 +55,7 @@ class Runtime:
     """
 
     _handle: Callable[[Any, Any, Over], None]
+    _context: contextvars.Context
 
     def __init__(self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None) -> None:
         self.api = api
@@ -71,7 +72,6 @@ class Runtime:
         self._under_way: set[Invocation] = set()
         self._over = asyncio.Event()
         self._all_over = asyncio.Event()
-        self._context = contextvars.copy_context()
 
     def invocation(self, request_id: object) -> Invocation | None:
         """The invocation that this code is run for, if it is the one of this request id."""

@@ -521,7 +521,9 @@ def test_a_blocking_stream_does_not_block_the_loop() -> None:
 def test_a_coroutine_of_a_function_is_an_error() -> None:
     async def coroutine() -> None: ...
 
-    handler: Any = lambda event, response_stream, context: coroutine()  # noqa: E731
+    def handler(event: Any, response_stream: Any, context: Any) -> Any:
+        return coroutine()
+
     with pytest.raises(AppError, match="returned a coroutine: declare it with async def"):
         streamify(handler)({}, None)
 

@@ -115,12 +115,12 @@ class TemplateFunction:
         for name, value in variables.items():
             try:
                 resolved = self._resolve(f"Environment.Variables.{name}", value)
-                if resolved is not NO_VALUE:
-                    known[str(name)] = text(resolved)
-                    if reference := DYNAMIC_REFERENCE.search(known[str(name)]):
-                        raise UnknownValueError(reference[0])
+                if resolved is NO_VALUE:
+                    continue
+                if reference := DYNAMIC_REFERENCE.search(text(resolved)):
+                    raise UnknownValueError(reference[0])
+                known[str(name)] = text(resolved)
             except UnknownValueError as error:
-                known.pop(str(name), None)
                 unknown[str(name)] = str(error)
             except TypeError as error:
                 raise self._error(f"Environment.Variables.{name}", "is not text") from error

@@ -640,18 +640,10 @@ async def test_sighup_ends_it_cleanly() -> None:
 
 
 async def test_a_log_that_cannot_be_written_ends_it() -> None:
-    with open("/dev/full", "wb") as full:  # noqa: ASYNC230  # a device
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "adapter.local", "main.handler", "--port", "0"),
-            cwd=FUNCTIONS,
-            stdout=full,
-            stderr=PIPE,
-        )
-    assert process.stderr is not None
-    said = (await asyncio.wait_for(process.stderr.read(), PATIENCE)).decode()
-    assert await process.wait() == 0
-    assert "The log cannot be written, and so this ends: [Errno 28] No space left on device" in said
-    assert "Traceback" not in said
+    async with cli("main.handler", "--port", "0", under=("sh", "-c", 'exec "$@" >/dev/full', "sh")) as output:
+        await output.until(r"^The log cannot be written, and so this ends: \[Errno 28\] No space left on device")
+        assert await asyncio.wait_for(output.process.wait(), PATIENCE) == 0
+    assert "Traceback" not in output.text
 
 
 async def test_nohup_is_heard() -> None:
@@ -675,13 +667,15 @@ async def test_reload_beside_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
                     break
 
 
+def has_namespaces_for_users() -> bool:
+    return subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not has_namespaces_for_users(), reason="user namespaces cannot be made here")
 @pytest.mark.parametrize("limit", ["max_inotify_watches", "max_inotify_instances"])
 async def test_what_cannot_be_watched_is_said(tmp_path: Path, limit: str) -> None:
-    script = f"echo 0 > /proc/sys/user/{limit}"
-    if subprocess.run(["unshare", "-Ur", "sh", "-c", script], capture_output=True).returncode:  # noqa: ASYNC221
-        pytest.skip("user namespaces cannot be made here")
     (tmp_path / "main.py").write_text(PID)
-    under = ("unshare", "-Ur", "sh", "-c", f'{script}; exec "$@"', "sh")
+    under = ("unshare", "-Ur", "sh", "-ec", f'echo 0 > /proc/sys/user/{limit}; exec "$@"', "sh")
     async with cli("main.handler", "--port", "0", "--reload", cwd=tmp_path, under=under) as output:
         await output.until("cannot be watched, and a change there goes unnoticed")
         assert (await output.get()).status_code == 200
