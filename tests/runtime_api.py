@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 
@@ -222,7 +223,7 @@ class RuntimeAPI:
         headers = dict(request.headers)
         if target.startswith("/record/"):
             await self._event(http, reader)
-            event = target.removeprefix("/record/")
+            event = unquote(target.removeprefix("/record/"))
             if event in self.held:
                 await self.held[event].wait()
             self.record(event)

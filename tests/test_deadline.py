@@ -24,7 +24,7 @@ async def test_what_was_cancelled_is_not_taken_for_done(client: str, place: str,
     async with function("deadlines.handler", client=client) as running:
         running.api.timeout = 1.0
         invoked = await running.api.run(function_url(f"/{place}/{how}"))
-        assert "cancelled" in invoked.events and "marked as done" not in invoked.events
+        assert "cancelled" in invoked.events and "marked-as-done" not in invoked.events
         if place == "route":
             assert invoked.prelude["statusCode"] == 504
         running.api.timeout = 30
@@ -63,7 +63,7 @@ async def test_sigterm_while_what_follows_the_response_is_waited_for(client: str
         await asyncio.sleep(0.1)  # until it waits, and for nothing else
         running.process.send_signal(signal.SIGTERM)
         assert await running.exit() == 0
-    ended = [entry for entry in running.api.log if entry in ("cancelled", "marked as done", "shutdown")]
+    ended = [entry for entry in running.api.log if entry in ("cancelled", "marked-as-done", "shutdown")]
     assert ended == ["cancelled"] * (2 if what == "/until/TaskGroup" else 1) + ["shutdown"]
 
 

@@ -43,7 +43,7 @@ async def fan_out(how: str) -> None:
             await asyncio.wait([asyncio.create_task(item()), asyncio.create_task(item())])
         case "gather":
             await asyncio.gather(item(), item(), return_exceptions=True)
-    record("marked as done")  # what blocks is not cancelled: a commit, boto3's put_item
+    record("marked-as-done")  # what blocks is not cancelled: a commit, boto3's put_item
 
 
 @app.get("/fine")

@@ -34,7 +34,7 @@ if os.environ.get("FORMER"):  # https://github.com/aws-samples/graceful-shutdown
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    record(f"startup {os.environ.get('RESTORED', '')}".strip())
+    record("startup")
     yield {}
     if os.environ.get("SHUTDOWN") == "fails":
         raise ConnectionError("no goodbye")
