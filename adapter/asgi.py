@@ -96,7 +96,7 @@ class StreamingAdapter:
         events_path: str | None = None,
         shutdown_on_sigterm: bool = False,
         startup_after_restore: bool = False,
-        drain_timeout: float = 10.0,
+        drain_timeout: float | None = None,
         deadline_margin: float = 1.0,
         after_response: Hook | Sequence[Hook] | None = None,
         on_background_error: Callable[[BackgroundFailure], object] | None = None,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import gc
 import inspect
-import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from .blocking import to_thread
 from .exceptions import AppError, DeadlineExceeded
 from .invocation import current_invocation
 from .log import log_exception, logger
-from .work import INFINITE, Born, name_of
+from .waiters import group_owners, owned, waiting_tasks
+from .watchers import is_watcher
+from .work import INFINITE, name_of, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -39,8 +41,8 @@ _CONSEQUENCES = {
 _in_threads: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
 """Of the futures that `wait_until` was called with, those of executors."""
 
-_endless: set[object] = set()
-"""Kinds of tasks, see `_kind`, of which one has not ended within a drain: while it lives, none is waited for again."""
+_left: dict[object, set[asyncio.Task[Any]]] = {}
+"""The tasks that invocations have left to themselves, by `_kind`: while one lives, nobody waits for others of it."""
 
 
 class BackgroundFailure:
@@ -96,40 +98,36 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
     place, in_thread, is_waited_for = _whereabouts(work, main)
     if stream is not None:
         stream.expire(error, http=work.is_http, sse_event=work.rules.sse_deadline_event)
-    until = work.limit + work.margin / 2
-    # Children first. Where the main task is cancelled while it waits for some in a task group of anyio's, these are
-    # cancelled by that, again at each await: what they have to clean up would not be done.
     consequence = _CONSEQUENCES.get(state, "its caller had its response" if is_taken else "its response was on its way")
     if state in ("idle", "held") and not (work.is_http and stream is not None):
         consequence = "its caller gets an invocation error"
-    told: set[asyncio.Future[Any]] = set()
-    await _end(work, error, until, consequence, told, main, is_background=is_taken)
-    left = await _cancel([main], (time.monotonic() + until) / 2, told)
-    left = await _cancel(left, until)  # once more, for who has swallowed the first
-    in_thread &= bool(left) or not is_waited_for
+    await _end(work, error, consequence, work.limit + work.margin / 2, main, is_background=is_taken)
+    left = not main.done()
+    in_thread &= left or not is_waited_for
     if runs:
         for run in runs:
-            _cancelled(work, error, name_of(run.function), run.seconds, run.in_thread, bool(left), consequence)
+            _cancelled(work, error, name_of(run.function), run.seconds, run.in_thread, left, consequence)
     elif state in ("closed", "lost") and is_taken:
         # Also for frameworks whose background work is not Starlette's.
         name, seconds = f"of the application, at {place}", work.limit - work.begun
-        _cancelled(work, error, name, seconds, in_thread, bool(left), consequence)
+        _cancelled(work, error, name, seconds, in_thread, left, consequence)
     else:
-        _log_cancelled(
-            work, f"The application, at {place},", work.limit - work.begun, in_thread, bool(left), consequence
-        )
+        _log_cancelled(work, f"The application, at {place},", work.limit - work.begun, in_thread, left, consequence)
     if stream is not None:
         await stream.settle_in(work.limit + work.margin * 0.65 - time.monotonic())
     work.value = None if stream is None else {"statusCode": stream.status}
     work.error = None if work.invocation.answered else error
 
 
-def task_failed(task: Born) -> None:
+def task_failed(task: asyncio.Task[Any]) -> None:
     """A task has failed, and nobody has asked how it ended: log it, in its own context."""
-    file, line = task.place
-    seconds = time.monotonic() - task.begun
-    context = task.born_context.copy()  # tracers go by the context to see an exception once
-    context.run(_failed, task.work, task.exception(), f"{_name(task)} ({file}:{line})", _name(task), seconds)
+    record = record_of(task)
+    if record is None:
+        return
+    file, line = record.place
+    seconds = time.monotonic() - record.created_at
+    context = record.context.copy()  # tracers go by the context to see an exception once
+    context.run(_failed, record.work, task.exception(), f"{_name(task)} ({file}:{line})", _name(task), seconds)
 
 
 def _failed(work: Work, exception: BaseException | None, what: str, name: str, seconds: float) -> None:
@@ -144,7 +142,11 @@ def _failed(work: Work, exception: BaseException | None, what: str, name: str, s
 
 
 async def _drain(work: Work) -> None:
-    """Wait for what the handler has left: tasks until ``drain_timeout``, what it has asked for until the limit."""
+    """Wait for what the handler has left: tasks until ``drain_timeout``, what it has asked for, until the limit.
+
+    At the limit what it has asked for is cancelled. A task that nobody has asked for is not: a library may need it in
+    the next invocation.
+    """
     cap = time.monotonic() + work.rules.drain_timeout
     while True:
         now = time.monotonic()
@@ -157,15 +159,14 @@ async def _drain(work: Work) -> None:
         done = waiting - left
         if done & asked.keys():
             cap = max(cap, time.monotonic() + work.rules.drain_timeout)  # what that has left is waited for as well
-        for future in sorted(done, key=_begun):
+        for future in sorted(done, key=_created_at):
             work.drained += 1
             _ended(work, future, asked.get(future))
         if time.monotonic() >= work.limit:
             work.state = "expired"
-            await _end(work, _error(work), work.limit + work.margin / 2, "its handler had returned")
+            await _end(work, _error(work), "its handler had returned", work.limit + work.margin / 2)
             return
-        for task in sorted(tasks & left, key=_name):
-            _give_up(work, task)
+        _leave(work, tasks & left)
 
 
 async def _wait(
@@ -197,30 +198,20 @@ async def _drain_hooks(work: Work) -> None:
         left = await _wait(work, asked, share=0.75)
         for future in asked.keys() - left:
             _ended(work, future, asked[future])
-        await _end(work, _error(work), time.monotonic(), "its handler had returned")
+        await _end(work, _error(work), "its handler had returned", time.monotonic())
 
 
 def _tasks(work: Work) -> set[asyncio.Future[Any]]:
-    """The tasks to be waited for: born in the invocation, not of the lifespan or of a kind that does not end."""
-    tasks = [task for task in work.tasks if not task.done() and _kind(task) not in _endless]
-    if not tasks:
-        return set()
-    hosts, own = _hosts(), {id(task): task for task in work.tasks}
-    return {task for task in tasks if _is_own(work, task, hosts, own)}
-
-
-def _hosts() -> dict[int, int | None]:
-    """By anyio, where it is in use: of which task, by `id`, another one's task group is."""
-    anyio = sys.modules.get("anyio")
-    return {} if anyio is None else {info.id: info.parent_id for info in anyio.get_running_tasks()}
-
-
-def _is_own(work: Work, task: Born, hosts: dict[int, int | None], own: dict[int, Born]) -> bool:
-    """Whether the invocation is what a task belongs to: not where it is in a task group of a lifespan's."""
-    host = hosts.get(id(task))
-    if host is None:
-        return task.parent is None or task.parent.done() or _is_own(work, task.parent, hosts, own)
-    return host == id(work.main) or (host in own and _is_own(work, own[host], hosts, own))
+    """The tasks to be waited for: created in the invocation, and not of a kind that does not end."""
+    tasks = [task for task in work.tasks if not task.done()]
+    owners, skipped = (
+        group_owners(),
+        {id(task) for task in tasks if _kind(task) in _left or is_watcher(_inner(task.get_coro()))},
+    )
+    # With a task, what is in its task groups.
+    while more := {id(task) for task in tasks if owners.get(id(task)) in skipped} - skipped:
+        skipped |= more
+    return {task for task in tasks if id(task) not in skipped}
 
 
 def _asked(work: Work) -> dict[asyncio.Future[Any], str]:
@@ -241,122 +232,161 @@ def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
     work.futures.pop(future, None)
     if future.cancelled():
         work.cancelled += 1
-    elif isinstance(future, Born):
+    elif isinstance(future, asyncio.Task) and record_of(future) is not None:
         task_failed(future)
     else:
         name = name or _name(future)
         _failed(work, future.exception(), name, name, time.monotonic() - work.begun)
 
 
-def _give_up(work: Work, task: asyncio.Future[Any]) -> None:
-    """A task has not ended within the drain."""
-    if not isinstance(task, Born) or (kind := _kind(task)) in _endless:
-        return
-    _endless.add(kind)
-    task.add_done_callback(lambda task: _endless.discard(kind))
-    logger.warning(
-        "Task %s, created at %s:%d, is still running %g s after the end of RequestId %s's handler (drain_timeout): it "
-        "is left to itself, standing still between invocations, and tasks of its kind are not waited for again",
-        _name(task),
-        *task.place,
-        work.rules.drain_timeout,
-        ascii(work.invocation.request_id),
-    )
+def _leave(work: Work, futures: Iterable[asyncio.Future[Any]]) -> None:
+    """Leave tasks that have not ended to themselves, and name them: each kind once, while one of it lives."""
+    for task in sorted(futures, key=_created_at):
+        record = record_of(task)
+        if record is None or not isinstance(task, asyncio.Task):
+            continue
+        kind = _kind(task)
+        is_named = kind in _left
+        _left.setdefault(kind, set()).add(task)
+        task.add_done_callback(functools.partial(_forget, kind))
+        if is_named:
+            continue
+        request_id = ascii(work.invocation.request_id)
+        logger.warning(
+            "Task %s, created at %s:%d, is still running %s: the adapter leaves it to itself. Lambda freezes it "
+            "between invocations, and while it lives the adapter waits for no task of its kind. drain_timeout is how "
+            "long the adapter waits; wait_until() is for work that has to be done",
+            _name(task),
+            *record.place,
+            f"at the deadline of RequestId {request_id}"
+            if work.state == "expired"
+            else f"{work.rules.drain_timeout:g} s after the end of RequestId {request_id}'s handler",
+        )
+
+
+def _forget(kind: object, task: asyncio.Task[Any]) -> None:
+    tasks = _left[kind]
+    tasks.discard(task)
+    if not tasks:
+        del _left[kind]
 
 
 async def _end(
     work: Work,
     error: DeadlineExceeded,
-    until: float,
     consequence: str,
-    told: set[asyncio.Future[Any]] | None = None,
-    *others: asyncio.Future[Any],
+    cleanup: float,
+    *main: asyncio.Future[Any],
     is_background: bool = True,
 ) -> None:
-    """Cancel what the handler has started, and wait until ``until`` for its cleanup; ``told`` and others as `_cancel`.
+    """Cancel the invocation's own work: the handler, what `wait_until` was called with, and what those wait for.
 
-    Where it is not background work, as the caller has no response yet, it is the request's own, whose failure is told
-    by that; but for what `wait_until` was called with.
+    Until ``cleanup`` each is cancelled once, and has that time for its cleanup. What is shielded, and what the cleanup
+    starts, may end by itself until then. At last all of it is cancelled that has not ended. What nobody waits for is
+    left to itself.
+
+    Where the caller has no response yet, it is no background work: the request's failure tells of it.
     """
     asked = _asked(work)
-    names = {**{future: _name(future) for future in _tasks(work)}, **asked}
-    hosts = _hosts()
-    now = time.monotonic()
-    left = await _cancel(names, until, told, *others)
-    for future, name in names.items():
+    roots, owners = {*main, *asked}, group_owners()
+    if work.cancels_tasks:
+        roots |= {task for task in _tasks(work) if owners.get(id(task)) is None and not waiting_tasks(task)}
+    before, started = set(work.tasks), time.monotonic()
+    plain, shielded = owned(before, roots)
+    await _cancel(roots | plain, cleanup)
+    while (unended := _pending(shielded | _tasks(work) - before)) and (seconds := cleanup - time.monotonic()) > 0:
+        await asyncio.wait(unended, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    owners |= group_owners()
+    begun, hidden = owned(work.tasks, _pending(roots))
+    own = roots | plain | _pending(shielded | begun | hidden)
+    await _cancel_at_last(own, cleanup + work.margin * 0.1)
+    for future in sorted(own - {*main}, key=_created_at):
         work.futures.pop(future, None)
-        if hosts.get(id(future)) is not None and future not in left:
-            continue  # a part of its host, for which that speaks
-        in_thread, is_left, seconds = future in _in_threads, future in left, now - (_begun(future) or work.begun)
+        if owners.get(id(future)) is not None and future.done():
+            continue  # the task that has opened its group is named
+        in_thread, is_left = future in _in_threads, not future.done()
         if not (in_thread or is_left or future.cancelled() or future.exception() is not None):
             continue
+        name, seconds = asked.get(future) or _name(future), started - (_created_at(future) or work.begun)
         if is_background or future in asked:
             _cancelled(work, error, name, seconds, in_thread, is_left, consequence)
         else:
             _log_cancelled(work, f"Task {name}", seconds, in_thread, is_left, consequence)
+    _leave(work, _tasks(work) - own)
 
 
 def _name(future: asyncio.Future[Any]) -> str:
     return name_of(_inner(future.get_coro()) if isinstance(future, asyncio.Task) else future)
 
 
-async def _cancel(
-    futures: Iterable[asyncio.Future[Any]],
-    until: float,
-    told: set[asyncio.Future[Any]] | None = None,
-    *others: asyncio.Future[Any],
-) -> set[asyncio.Future[Any]]:
-    """Cancel, each once, and wait; those that have not ended by ``until``.
+async def _cancel(own: set[asyncio.Future[Any]], until: float) -> None:
+    """Cancel, each once, and wait until all have ended, or ``until``.
 
     Those first that others wait for, and of the tasks of anyio's task groups one at a time, the oldest first: when one
     is cancelled, or its host is, anyio cancels the others of the group, again at each await, and what they have to
     clean up is not done. The oldest is taken for the one that does the work; the others watch over it.
 
     Who waits for one by a task group, `asyncio.wait` or a `gather` that returns exceptions takes a cancelled one for
-    done, and goes on: to mark it as done, say. That is cancelled before it does, also if it is one of the ``others``.
-    ``told`` are those that have been cancelled, and are not again.
+    done, and goes on: to mark it as done, say. That is cancelled before it does.
     """
-    pending = {future for future in futures if not future.done()}
-    left = set(pending)  # to be cancelled
-    told = set() if told is None else told
+    told: set[asyncio.Future[Any]] = set()
 
     def tell(future: asyncio.Future[Any]) -> None:
         if future not in told:
             told.add(future)
-            future.cancel()
+            _cancel_one(future, own)
 
     def ended(_: asyncio.Future[Any]) -> None:
         # Who has waited for it is woken in the next turn of the loop.
-        for future in filter(_is_woken, (*pending, *others)):
+        for future in filter(_is_woken, own):
             tell(future)
 
-    while left and (seconds := until - time.monotonic()) > 0:
-        hosts = _hosts()
-        awaited = {*hosts.values(), *(id(future.parent) for future in pending if isinstance(future, Born))}
-        leaves = [future for future in left if id(future) not in awaited] or list(left)
-        free = [future for future in leaves if hosts.get(id(future)) is None]
-        batch = free or [min(leaves, key=_begun)]
-        for future in batch:
-            future.add_done_callback(ended)
+    for future in own:
+        future.add_done_callback(ended)
+    while (pending := _pending(own)) and (seconds := until - time.monotonic()) > 0:
+        owners = group_owners()
+        waiters = {waiter for future in pending for waiter in waiting_tasks(future)}
+        awaited = {*owners.values(), *map(id, waiters)}
+        leaves = [future for future in pending - told if id(future) not in awaited]
+        batch = [future for future in leaves if owners.get(id(future)) is None]
+        if not batch and leaves and not any(owners.get(id(future)) is not None for future in pending & told):
+            batch = [min(leaves, key=_created_at)]
+        for future in batch or (() if pending & told else pending):
             tell(future)
-        left.difference_update(batch)
-        # Half of the time, while there are others: they must have some, too.
-        await asyncio.wait(batch, timeout=seconds / 2 if left else seconds)
-        left = {future for future in left if not future.done()}
-    for future in left:
-        tell(future)  # there was no time for all of them: they are told, at least
-    await asyncio.sleep(0)
-    return {future for future in pending if not future.done()}
+        await asyncio.wait(pending, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _is_woken(task: asyncio.Future[Any]) -> bool:
+async def _cancel_at_last(own: set[asyncio.Future[Any]], until: float) -> None:
+    """Cancel what has not ended, in whatever order, once more or for the first time, and wait until ``until``."""
+    pending = _pending(own)
+    for future in pending:
+        _cancel_one(future, own)
+    if pending:
+        await asyncio.wait(pending, timeout=max(until - time.monotonic(), 0))
+
+
+def _cancel_one(future: asyncio.Future[Any], own: set[asyncio.Future[Any]]) -> None:
+    """Cancel a future, and with it what it awaits; but no task that another request awaits, too."""
+    awaited = getattr(future, "_fut_waiter", None)
+    if isinstance(awaited, asyncio.Task) and awaited not in own and waiting_tasks(awaited).keys() - own:
+        awaited.add_done_callback(lambda _: future.cancel())
+    else:
+        future.cancel()
+
+
+def _pending(futures: Iterable[asyncio.Future[Any]]) -> set[asyncio.Future[Any]]:
+    return {future for future in futures if not future.done()}
+
+
+def _is_woken(future: asyncio.Future[Any]) -> bool:
     """Whether what a task waits for, asyncio's own note of it, is done."""
-    waiter: asyncio.Future[Any] | None = getattr(task, "_fut_waiter", None)
-    return waiter is not None and waiter.done()
+    awaited: asyncio.Future[Any] | None = getattr(future, "_fut_waiter", None)
+    return awaited is not None and awaited.done()
 
 
-def _begun(future: asyncio.Future[Any]) -> float:
-    return future.begun if isinstance(future, Born) else 0.0
+def _created_at(future: asyncio.Future[Any]) -> float:
+    record = record_of(future)
+    return 0.0 if record is None else record.created_at
 
 
 def _cancelled(
@@ -410,7 +440,7 @@ def _inner(coroutine: Any) -> Any:
     return coroutine
 
 
-def _kind(task: Born) -> tuple[CodeType, str] | type:
+def _kind(task: asyncio.Task[Any]) -> tuple[CodeType, str] | type:
     """By which tasks of one coroutine function are known."""
     coroutine = _inner(task.get_coro())
     # By name, too: all that one decorator has wrapped is one and the same code.
@@ -426,8 +456,8 @@ _IN_THREAD = {"in_thread": True, "run_sync_in_worker_thread": False, "to_thread"
 def _whereabouts(work: Work, main: asyncio.Task[None]) -> tuple[str, bool, bool]:
     """The line that the application is at; whether a thread is what it waits for, and whether it will to the end."""
     place, threads = "?", set()
-    hosts = _hosts()
-    parts = sorted((part for part in work.tasks if hosts.get(id(part)) is not None), key=_begun, reverse=True)
+    owners = group_owners()
+    parts = sorted((part for part in work.tasks if owners.get(id(part)) is not None), key=_created_at, reverse=True)
     for frame in (frame for part in (main, *parts) for frame in _frames(part.get_coro())):
         threads.add(_IN_THREAD.get(frame.f_code.co_name))
         if not frame.f_globals.get("__name__", "").startswith(_NOT_THE_APPLICATION):

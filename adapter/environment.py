@@ -11,7 +11,7 @@ from .exceptions import AppError, RuntimeApiError, is_loggable, text_of
 from .invocation import Invocation
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
-from .work import Watch, make_task, unretrieved
+from .work import Watch, keep_task_factory, unretrieved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -56,7 +56,7 @@ class Environment:
     ) -> None:
         self.api = api
         self.loop = loop or asyncio.new_event_loop()
-        self.loop.set_task_factory(make_task)
+        keep_task_factory(self.loop)
         self.loop.set_exception_handler(unretrieved)
         self.is_alone = concurrency == 1
         self.lifespans: list[Lifespan] = []  # those that have started

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @overload
 def streamify(
     *,
-    drain_timeout: float = 10.0,
+    drain_timeout: float | None = None,
     deadline_margin: float = 1.0,
     after_response: Hook | Sequence[Hook] | None = None,
     on_background_error: Callable[[BackgroundFailure], object] | None = None,

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 INFINITE = float("inf")
 
+DRAIN_TIMEOUT = 10.0
+"""Seconds for which the tasks of a request are waited for that nobody has asked for."""
+
 
 class Rules:
     """What the invocations of one adapter may do after their responses, and how long; times in seconds."""
@@ -38,13 +41,15 @@ class Rules:
     def __init__(
         self,
         *,
-        drain_timeout: float = 10.0,
+        drain_timeout: float | None = None,
         deadline_margin: float = 1.0,
         after_response: Hook | Sequence[Hook] | None = None,
         on_background_error: Callable[[BackgroundFailure], object] | None = None,
         raise_background_errors: bool = False,
         sse_deadline_event: bool = False,
     ) -> None:
+        self.cancels_tasks = drain_timeout is not None
+        drain_timeout = DRAIN_TIMEOUT if drain_timeout is None else drain_timeout
         for name, seconds in (("drain_timeout", drain_timeout), ("deadline_margin", deadline_margin)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
                 raise ConfigurationError(f"{name} must be seconds, 0 or more, not {seconds!r}")
@@ -78,16 +83,26 @@ class Run:
         return (time.monotonic() if self.ended is None else self.ended) - self.begun
 
 
-class Born(asyncio.Task[Any]):
-    """A task that was born in an invocation: whose, of which task, where in the source, and with what context."""
+class TaskRecord:
+    """Where a task of an invocation comes from: the work, the line that created it, when, and in which context."""
 
-    __slots__ = ("begun", "born_context", "parent", "place", "work")
+    __slots__ = ("context", "created_at", "place", "work")
 
-    work: Work
-    born_context: contextvars.Context
-    parent: Born | None
-    place: tuple[str, int]
-    begun: float
+    def __init__(self, work: Work, context: contextvars.Context, place: tuple[str, int]) -> None:
+        self.work = work
+        self.context = context
+        self.place = place
+        self.created_at = time.monotonic()
+
+
+# The attribute of a task that its record is: whichever factory makes the task, it takes attributes.
+_RECORD = "adapter_record"
+
+
+def record_of(future: object) -> TaskRecord | None:
+    """The record of a task that an invocation has created; None of any other future."""
+    record: TaskRecord | None = getattr(future, _RECORD, None)
+    return record
 
 
 class Watch:
@@ -156,11 +171,13 @@ class Work:
     def __init__(self, invocation: Invocation, rules: Rules) -> None:
         self.invocation = invocation
         self.rules = rules
-        self.tasks: set[Born] = set()
+        self.tasks: dict[asyncio.Task[Any], TaskRecord] = {}
         self.futures: dict[asyncio.Future[Any] | concurrent.futures.Future[Any], str] = {}
         self.runs: list[Run] = []
-        self.failed: list[Born] = []
+        self.failed: list[asyncio.Task[Any]] = []
         self.failures: list[BackgroundFailure] = []
+        # Whether the deadline cancels tasks that nobody waits for: where an option says how long they are waited for.
+        self.cancels_tasks = rules.cancels_tasks
         self.begun = time.monotonic()
         left = invocation.seconds_left
         self.margin = min(rules.deadline_margin, left / 2)
@@ -214,6 +231,7 @@ class Work:
 
     def shorten(self, seconds: float) -> None:
         """The process is about to end: what is under way has no more than ``seconds``, half the margin for cleanup."""
+        self.cancels_tasks = True  # nothing needs them any more
         self.margin = min(self.margin, seconds)
         self.limit = min(self.limit, time.monotonic() + seconds - self.margin)
         if self._watch is not None and self.state == "under way":
@@ -234,8 +252,8 @@ class Work:
                 return name_of(run.function), run.seconds
         return "", time.monotonic() - self.begun
 
-    def done(self, task: Born) -> None:
-        self.tasks.discard(task)
+    def done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.pop(task, None)
         if task._log_traceback and self.state != "over":  # it has failed, and nobody has asked for its exception so far
             self.failed.append(task)
 
@@ -291,47 +309,83 @@ def _ordinary(error: BaseException, what: str) -> Exception:
     return made.with_traceback(error.__traceback__)  # awslambdaric does not report causes
 
 
+def keep_task_factory(loop: asyncio.AbstractEventLoop) -> None:
+    """Have each task of an invocation recorded, whichever task factory the app sets on the loop, and whenever.
+
+    ``asyncio.eager_task_factory`` and X-Ray's ``AsyncContext`` are such factories: they make the tasks, as they would.
+    """
+    set_task_factory = loop.set_task_factory
+    set_task_factory(_recorded(loop.get_task_factory()))
+    # https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.set_task_factory
+    vars(loop)["set_task_factory"] = lambda factory: set_task_factory(_recorded(factory))
+
+
+def _recorded(factory: Any) -> Any:
+    """A task factory that makes tasks as this one does, asyncio itself where it is None, and records them."""
+    if factory is None:
+        return make_task
+    if factory is make_task or hasattr(factory, _RECORD):
+        return factory  # one of these, which the app has taken for a while and puts back
+    recorded: Any = functools.partial(_make_by, factory)
+    if sys.version_info >= (3, 12) and getattr(factory, "__code__", None) is asyncio.eager_task_factory.__code__:
+        # anyio knows an eager factory by its code, and makes its own tasks with the constructor in its closure.
+        construct = factory.__closure__[0].cell_contents
+        recorded = asyncio.create_eager_task_factory(functools.partial(_make, construct))
+    setattr(recorded, _RECORD, None)
+    return recorded
+
+
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
-    """The loop's task factory: a task is of the invocation that the code which makes it is run for."""
-    invocation = current.get()
-    work = invocation.work if invocation is not None else None
-    if work is None or work.state == "over":
+    """The loop's task factory: a task belongs to the invocation that the code which creates it runs for."""
+    work = _current_work()
+    if work is None:
         return asyncio.Task(coro, loop=loop, **kwargs)
-    parent = asyncio.current_task(loop)
-    place, host = _origin(sys._getframe(1))
-    if host is not None and host is not work.main and getattr(host, "work", None) is not work:
-        return asyncio.Task(coro, loop=loop, **kwargs)  # in a task group of somebody else's
-    context = kwargs.pop("context", None)
-    if context is None:
-        context = contextvars.copy_context()
-    task = Born(coro, loop=loop, context=context, **kwargs)
-    task.work = work
-    task.born_context = context
-    task.parent = parent if isinstance(parent, Born) else None
-    task.place = place
-    task.begun = time.monotonic()
-    work.tasks.add(task)
-    task.add_done_callback(work.done)
+    if kwargs.get("context") is None:
+        kwargs["context"] = contextvars.copy_context()  # which Python 3.11's tasks do not tell
+    task = asyncio.Task(coro, loop=loop, **kwargs)
+    _record(task, work, kwargs["context"])
     return task
 
 
-_BENEATH = ("asyncio.", "anyio.", "ddtrace.", "opentelemetry.", "sentry_sdk.")
+def _make_by(factory: Any, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
+    return _make(lambda coro, *, loop, **kwargs: factory(loop, coro, **kwargs), coro, loop=loop, **kwargs)
 
 
-def _origin(frame: FrameType | None) -> tuple[tuple[str, int], object]:
-    """Where the application makes a task, above libraries and tracers; and the host of asyncio's task group, if any."""
-    host = None
-    while frame is not None and (name := frame.f_globals.get("__name__", "")).startswith(_BENEATH):
-        if name == "asyncio.taskgroups":
-            host = getattr(frame.f_locals.get("self"), "_parent_task", None)
+def _make(construct: Callable[..., Any], coro: Any, **kwargs: Any) -> Any:
+    task, work = construct(coro, **kwargs), _current_work()
+    if work is not None and isinstance(task, asyncio.Task) and record_of(task) is None:
+        get_context = getattr(task, "get_context", contextvars.copy_context)  # of the task, from Python 3.12 on
+        _record(task, work, kwargs.get("context") or get_context())
+    return task
+
+
+def _current_work() -> Work | None:
+    invocation = current.get()
+    work = invocation.work if invocation is not None else None
+    return None if work is None or work.state == "over" else work
+
+
+def _record(task: asyncio.Task[Any], work: Work, context: contextvars.Context) -> None:
+    record = TaskRecord(work, context, _origin(sys._getframe(2)))
+    setattr(task, _RECORD, record)
+    work.tasks[task] = record
+    task.add_done_callback(work.done)
+
+
+_BENEATH = ("adapter.work", "asyncio.", "anyio.", "ddtrace.", "opentelemetry.", "sentry_sdk.")
+
+
+def _origin(frame: FrameType | None) -> tuple[str, int]:
+    """Where the application creates a task: above libraries and tracers."""
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_BENEATH):
         frame = frame.f_back
-    return ("?", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno), host
+    return ("?", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The loop's exception handler: asyncio reports tasks whose exceptions nobody has asked for, when they go."""
     task = context.get("future")
-    if isinstance(task, Born) and task.done():
+    if isinstance(task, asyncio.Task) and record_of(task) is not None and task.done():
         from .background import task_failed
 
         task_failed(task)

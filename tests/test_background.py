@@ -20,7 +20,7 @@ from adapter import (
     streamify,
     wait_until,
 )
-from adapter.background import _cancel
+from adapter.background import _cancel_at_last
 from adapter.environment import Environment
 from adapter.invocation import Invocation, enter, leave
 from adapter.work import Rules, Work
@@ -111,13 +111,15 @@ async def test_an_endless_task_costs_one_drain_and_one_warning() -> None:
     assert re.search(r"Task endless, created at \S+aftermath\.py:\d+, is still running 0\.3 s after", warning)
 
 
-async def test_the_lifespans_tasks_are_its_own() -> None:
+async def test_tasks_in_the_groups_of_the_lifespan_are_left_to_themselves_in_the_end() -> None:
     async with function("aftermath.handler") as running:
         assert (await running.api.run(function_url("/lifespan"))).events == [*RESPONSE, "next"]
         assert (await running.api.run(function_url("/endless"))).events == [*RESPONSE, "next"]
-    # Only the request's own was waited for, and given up.
-    (warning,) = lines(running, "is still running")
-    assert "endless" in warning
+    # Each kind is named once; what is in the group of another task is a part of that.
+    assert sorted(re.findall(r"Task (\S+), created at .* is still running", running.output)) == [
+        "endless",
+        "in_the_groups_of_the_lifespan.<locals>.with_children",
+    ]
 
 
 async def test_what_it_is_asked_to_wait_for() -> None:
@@ -332,8 +334,8 @@ async def test_a_background_task_that_is_late_is_cancelled(middleware: str) -> N
     assert lines(running, "Background work of")[0].endswith("1 tasks run, 0 failed, 1 cancelled")
 
 
-async def test_a_task_that_is_late_is_cancelled() -> None:
-    running, invoked = await late("noting", function_url("/slow/task"))
+async def test_a_task_that_drain_timeout_asks_to_wait_for_is_cancelled_at_the_deadline() -> None:
+    running, invoked = await late("draining", function_url("/slow/task"))
     assert invoked.events == [*RESPONSE, *CLEANED, "long:DeadlineExceeded:True:36", "next"]
     assert len(lines(running, "Background task long was cancelled; after")) == 1
 
@@ -368,7 +370,7 @@ async def test_what_is_late_can_be_raised() -> None:
 
 
 async def test_a_task_that_ends_when_it_is_cancelled_is_done() -> None:
-    running, invoked = await late("noting", function_url("/slow/quits"))
+    running, invoked = await late("draining", function_url("/slow/quits"))
     assert invoked.events == [*RESPONSE, "quits", "next"]
     assert not lines(running, r"^\[ERROR\]")
 
@@ -413,7 +415,7 @@ async def test_each_of_several_works_has_its_own_limit() -> None:
 async def test_who_is_out_of_time_is_cancelled_at_least_once() -> None:
     task = asyncio.create_task(asyncio.sleep(30))
     await asyncio.sleep(0)
-    assert not await _cancel([task], time.monotonic() - 1)
+    await _cancel_at_last({task}, time.monotonic() - 1)
     assert task.cancelled()
 
 
