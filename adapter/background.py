@@ -203,15 +203,27 @@ async def _drain_hooks(work: Work) -> None:
 
 def _tasks(work: Work) -> set[asyncio.Future[Any]]:
     """The tasks to be waited for: created in the invocation, and not of a kind that does not end."""
-    tasks = [task for task in work.tasks if not task.done()]
-    owners, skipped = (
-        group_owners(),
-        {id(task) for task in tasks if _kind(task) in _left or is_watcher(_inner(task.get_coro()))},
-    )
-    # With a task, what is in its task groups.
-    while more := {id(task) for task in tasks if owners.get(id(task)) in skipped} - skipped:
+    tasks: set[asyncio.Future[Any]] = {task for task in work.tasks if not task.done()}
+    skipped = set(filter(_is_skipped, tasks))
+    if not skipped and not _left:
+        return tasks
+    # With a task goes what is in its task groups, and what nobody else waits for.
+    owners, waiters = group_owners(), {task: waiting_tasks(task) for task in tasks}
+    skipped |= set(filter(_is_skipped, {waiter for found in waiters.values() for waiter in found}))
+    while more := {
+        task
+        for task in tasks - skipped
+        if owners.get(id(task)) in {id(one) for one in skipped} or (waiters[task] and waiters[task].keys() <= skipped)
+    }:
         skipped |= more
-    return {task for task in tasks if id(task) not in skipped}
+    return tasks - skipped
+
+
+def _is_skipped(future: asyncio.Future[Any]) -> bool:
+    """Whether a task is a library's watcher, or of a kind of which one has been left."""
+    if not isinstance(future, asyncio.Task) or future.done():
+        return False
+    return _kind(future) in _left or is_watcher(_inner(future.get_coro()))
 
 
 def _asked(work: Work) -> dict[asyncio.Future[Any], str]:

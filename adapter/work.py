@@ -348,14 +348,15 @@ def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyn
 
 
 def _make_by(factory: Any, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
-    return _make(lambda coro, *, loop, **kwargs: factory(loop, coro, **kwargs), coro, loop=loop, **kwargs)
+    given = {name: value for name, value in kwargs.items() if value is not None}  # uvloop passes None, too
+    return _make(lambda coro: factory(loop, coro, **given), coro)
 
 
 def _make(construct: Callable[..., Any], coro: Any, **kwargs: Any) -> Any:
     task, work = construct(coro, **kwargs), _current_work()
     if work is not None and isinstance(task, asyncio.Task) and record_of(task) is None:
-        get_context = getattr(task, "get_context", contextvars.copy_context)  # of the task, from Python 3.12 on
-        _record(task, work, kwargs.get("context") or get_context())
+        get_context = getattr(task, "get_context", contextvars.copy_context)  # the task's own, from Python 3.12 on
+        _record(task, work, get_context())
     return task
 
 

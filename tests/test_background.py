@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -572,3 +573,19 @@ def test_what_can_be_waited_for() -> None:
 def test_rules_are_checked(rules: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"{next(iter(rules))} must be"):
         streamify(**rules)
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+@pytest.mark.parametrize("where", ["import", "lifespan", "request"])
+@pytest.mark.parametrize("which", ["eager", "xray", "former"])
+async def test_an_app_may_set_a_task_factory_of_its_own(client: str, where: str, which: str) -> None:
+    if which == "eager" and sys.version_info < (3, 12):
+        pytest.skip("asyncio.eager_task_factory is there from Python 3.12 on")
+    async with function("task_factories.handler", client=client, env={"FACTORY": f"{where} {which}"}) as running:
+        for _ in range(2):
+            invoked = await running.api.run(function_url())
+            assert invoked.body == b'"begun"'
+            assert sorted(invoked.events) == sorted([*RESPONSE, "created", "grouped", "next"])
+            assert invoked.events[-1] == "next"
+    assert len(lines(running, r"Background task failing \(\S+task_factories\.py:\d+\) failed in RequestId")) == 2
+    assert running.output.count("ERROR") == 2

@@ -12,7 +12,7 @@ from adapter.invocation import Invocation
 from adapter.work import Rules, Work
 
 from .events import function_url
-from .runtime_api import function
+from .runtime_api import Invoked, ManagedRuntimeAPI, function
 
 BOTH = pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
 
@@ -88,3 +88,69 @@ async def test_a_timer_that_is_early(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await _wait(work, [task]) == {task}
     assert time.monotonic() >= work.limit
     task.cancel()
+
+
+async def ending_late(path: str, client: str, handler: str = "handler", seconds: float = 6.0) -> tuple[Invoked, str]:
+    """An invocation that is under way at its deadline; one that is not follows in the same environment."""
+    async with function(f"cleanup.{handler}", client=client) as running:
+        running.api.timeout = seconds
+        invoked = await running.api.run(function_url(path))
+        running.api.timeout = 30
+        assert (await running.api.run(function_url("/fine") if handler != "streamed" else {})).answered
+    return invoked, running.output
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["/route", "/dependency", "/stream", "/background", "/until", "/several"])
+async def test_cleanup_has_half_of_the_margin(client: str, path: str) -> None:
+    invoked, _ = await ending_late(path, client)
+    assert "cleaned" in invoked.events and "cleaned-cut" not in invoked.events
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["/shield", "/shield/awaited", "/shield/kept"])
+async def test_what_is_shielded_or_begun_by_the_cleanup_ends_within_its_invocation(client: str, path: str) -> None:
+    invoked, output = await ending_late(path, client)
+    work = [event for event in invoked.events if event.startswith("commit")]
+    assert work == ["commit", "committed"] and "commit was" not in output
+
+
+@BOTH
+async def test_what_is_shielded_is_cancelled_at_last_and_named(client: str) -> None:
+    invoked, output = await ending_late("/shield/endless", client)
+    assert "committed-cut" in invoked.events
+    assert "Background task commit was cancelled; after" in output
+
+
+@BOTH
+async def test_a_task_that_nobody_waits_for_outlives_the_deadline(client: str) -> None:
+    """At the end of its response, and while its handler is still under way; each kind is named once."""
+    async with function("cleanup.short", client=client) as running:
+        running.api.timeout = 1.5
+        assert (await running.api.run(function_url("/left"))).body == b"2"
+        assert (await running.api.run(function_url("/left", query="late=1"))).prelude["statusCode"] == 504
+        assert (await running.api.run(function_url("/left"))).body == b"2"
+    assert running.output.count("Task for_life, created at ") == running.output.count("drain_timeout") == 1
+    assert "is still running at the deadline of RequestId" in running.output
+    assert "Task for_life was cancelled" not in running.output
+
+
+@BOTH
+async def test_a_task_that_the_application_alone_knows_to_be_its_own_is_left_and_named(client: str) -> None:
+    _, output = await ending_late("/as-completed", client, "short", 1.5)
+    assert "Task left, created at " in output and "Task left was cancelled" not in output
+
+
+@pytest.mark.parametrize("how", ["shield", "await"])
+async def test_a_task_that_another_request_waits_for_is_not_cancelled(how: str) -> None:
+    api, environment = ManagedRuntimeAPI(), {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}
+    async with function("cleanup.short", client="adapter", api=api, env=environment) as running:
+        api.timeout = 2
+        first = await api.invoke(function_url(f"/shared/{how}"))
+        while api.log.count("waits") < 1:
+            await asyncio.sleep(0.01)
+        api.timeout = 30
+        second = await api.run(function_url(f"/shared/{how}"))
+        assert first.prelude["statusCode"] == 504
+        assert (second.prelude["statusCode"], second.body) == (200, b'"token"')
+    assert api.log.count("fetched") == 1 and "fetch was cancelled" not in running.output

@@ -38,4 +38,4 @@ sessions = os.environ.get("SESSIONS", "")
 app = server.streamable_http_app(
     stateless_http=not sessions, json_response=sessions == "without streams", host="0.0.0.0"
 )
-handler = StreamingAdapter(app, drain_timeout=600 if sessions == "without streams" else 0)
+handler = StreamingAdapter(app)
