@@ -35,6 +35,9 @@ class Listener(ABC):
     async def start(self) -> None:
         # Not by its name: asyncio passes over a socket that cannot be made, when there are no descriptors left.
         sock = socket.create_server(("127.0.0.1", 0))
+        # Connections inherit it. Without it the second write of a reply waits for the runtime to acknowledge the first,
+        # up to 40 ms. asyncio sets it only for a socket made with IPPROTO_TCP, which `create_server` does not pass.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = sock.getsockname()
         self._server = await asyncio.start_server(self._serve, sock=sock)
         self.address = f"{host}:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -297,8 +298,40 @@ async def test_handler_that_raises() -> None:
         )
 
 
-async def test_small_chunks_do_not_wait_for_acknowledgements(url: LocalLambda) -> None:
-    assert url.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+def accepted_connections() -> dict[int, set[bool]]:
+    """Whether TCP_NODELAY is set on the connections that this process has accepted, by the port that they came to."""
+    listening: set[int] = set()
+    found: dict[int, set[bool]] = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            sock = socket.socket(fileno=os.dup(int(number)))
+        except OSError:
+            continue  # this is no socket
+        with sock:
+            if sock.family != socket.AF_INET:
+                continue
+            port = sock.getsockname()[1]
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listening.add(port)
+            else:
+                found.setdefault(port, set()).add(bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+    return {port: options for port, options in found.items() if port in listening}
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+@pytest.mark.parametrize("concurrency", [None, 2])
+async def test_no_connection_waits_for_acknowledgements(gate: Gate, client: str, concurrency: int | None) -> None:
+    """Neither the caller's to the front nor the runtime client's to the Runtime API."""
+    async with local_lambda("main.meet", scripted=False, client=client, concurrency=concurrency) as url:
+        headers = {"content-type": "text/plain"}
+        request = asyncio.create_task(url.client.post("/", content=str(gate.port), headers=headers))
+        _, go_on = await gate.reached()
+        connections = accepted_connections()
+        go_on()
+        assert (await request).status_code == 200
+        del connections[gate.port]
+        assert connections.pop(url.listener.getsockname()[1]) == {True}
+        assert list(connections.values()) == [{True}]
 
 
 async def test_bad_http(url: LocalLambda) -> None:
