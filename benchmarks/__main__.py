@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cold_start, cpu, instructions, managed, streams
+from . import cold_start, cpu, instructions, local, managed, streams
 from .results import Results, rows_of, save, table
 
 _METHOD = """\
@@ -35,6 +35,7 @@ def main() -> None:
         "cpu": lambda: cpu.measure(results, starts=2 if quick else 10),
         "cold start": lambda: cold_start.measure(results, rounds=5 if quick else 60),
         "streams": lambda: streams.measure(results, rounds=4 if quick else 15, starts=2 if quick else 5),
+        "local lambda": lambda: local.measure(results, rounds=3 if quick else 15),
         "managed instances": lambda: managed.measure(results, rounds=1 if quick else 2, blocks=3 if quick else 7),
     }
     if options.instructions:

@@ -50,6 +50,8 @@ _METHOD = """\
   first response. The framework is most of it, and the same in all.
 - *A bare socket* is a loop of blocking `sendall`: no framework; framing only where tokens are told apart. *An ASGI
   call, no transport* is the app called in a loop with a `send` that drops what it is given.
+- The local Lambda and uvicorn serve the same app, and are asked over one kept-alive connection, one request after the
+  other. The local Lambda has one environment, which it freezes between two invocations; uvicorn answers in one process.
 - Managed Instances: both are given the same concurrency, all 64 at once; memory is the proportional set size of all
   processes, while all are at work. awslambdaric runs the app by Mangum. One process with one event loop computes on one
   core; 64 processes compute on all that there are: "on all cores" says what that is worth.

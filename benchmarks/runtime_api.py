@@ -88,15 +88,15 @@ class Connection:
             self.fill()
         self._start += size
 
-    def body(self, head: bytes, begun: float) -> Reply:
-        """The body of a POST, counted and dropped."""
+    def body(self, head: bytes, begun: float, ahead: int = 2) -> Reply:
+        """Count a body and drop it. ``ahead``: the chunks before a chunked one, the prelude and its delimiter."""
         length = re.search(rb"(?i)content-length: *(\d+)", head)
         if length:  # awslambdaric's own: the reply in one piece, known when its first byte is here
             self.skip(1)
             first = time.perf_counter()
             self.skip(int(length[1]) - 1)
             return Reply(first - begun, time.perf_counter() - begun, int(length[1]))
-        for _ in range(2):  # the prelude, and what ends it
+        for _ in range(ahead):
             self.skip(int(self.until(b"\r\n"), 16) + 2)
         total, arrivals = 0, []
         while size := int(self.until(b"\r\n"), 16):
@@ -119,7 +119,7 @@ class Client:
         """Send a request, and take its response whole; the times are since it was sent."""
         begun = time.perf_counter()
         self._connection.socket.sendall(request)
-        return self._connection.body(self._connection.until(b"\r\n\r\n"), begun)
+        return self._connection.body(self._connection.until(b"\r\n\r\n"), begun, ahead=0)
 
     def close(self) -> None:
         self._connection.socket.close()

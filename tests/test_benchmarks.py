@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page
+from benchmarks import local, page
 from benchmarks.concurrent_api import RuntimeApi
-from benchmarks.results import Row, compare, number, rows_of, table
+from benchmarks.results import Results, Row, compare, number, rows_of, table
 from benchmarks.soak import MODES, Sample, Soaked, soak
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -61,6 +61,13 @@ async def test_a_short_soak(mode: str) -> None:
     assert soaked.wrong == {}
     assert sum(soaked.answered.values()) == 300
     assert len(soaked.samples) == 3
+
+
+def test_the_local_lambda_is_measured_beside_uvicorn() -> None:
+    results = Results()
+    local.measure(results, rounds=1, block=2)
+    assert [(row.unit, row.beside) for row in results.rows] == [("a second", "uvicorn (asyncio, h11)")] * 2
+    assert all(row.ratio and row.limit and row.limit[0] == "least" for row in results.rows)
 
 
 async def _talk(api: RuntimeApi, *requests: bytes) -> list[bytes]:
