@@ -43,10 +43,10 @@ def event(path: str, query: str = "") -> dict[str, object]:
     }
 
 
-def request(path: str, query: str = "") -> bytes:
+def request(path: str, query: str = "", host: str = HOST) -> bytes:
     """The HTTP/1.1 request that a function URL would have made this event of."""
     target = f"{path}?{query}" if query else path
-    fields = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    fields = "".join(f"{name}: {value}\r\n" for name, value in {**HEADERS, "host": host}.items())
     return f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode()
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, Self
 
-from .events import JSON_REQUEST
+from .events import request
 from .peers import HANDLER_MODE, RUNTIME_MODE, Server, uvicorn
 from .results import Results, compare
 from .runtime_api import ENVIRONMENT, FUNCTIONS, Client
@@ -22,7 +22,8 @@ from .runtime_api import ENVIRONMENT, FUNCTIONS, Client
 _SECTION = "The local Lambda, one environment"
 _RUNTIMES = {HANDLER_MODE: "awslambdaric", RUNTIME_MODE: "adapter"}
 _STARTED = re.compile(r"^Function URL: http://127\.0\.0\.1:(\d+)/", re.MULTILINE)
-_ANSWER = 21  # bytes of the JSON route's body
+_REQUEST = request("/items/7", "q=x", host="localhost")
+_ANSWER = 21  # bytes of its body
 _LEAST = 0.1  # of uvicorn's rate; a delay of 40 ms a request makes it 0.005
 
 
@@ -54,7 +55,7 @@ class LocalLambda:
         if self._client is None:
             self._client = Client(self._port())
         for _ in range(times):
-            reply = self._client.get(JSON_REQUEST)
+            reply = self._client.get(_REQUEST)
             if reply.size != _ANSWER:
                 raise SystemExit(f"an answer has {reply.size} bytes:\n{Path(self._log.name).read_text()[-2000:]}")
 
