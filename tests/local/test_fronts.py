@@ -95,11 +95,22 @@ async def test_app_of_the_library(name: str) -> None:
 @pytest.mark.parametrize("name", ["http-api", "buffered"])
 async def test_inferred_result(name: str) -> None:
     async with local_lambda("web.returns", scripted=False, **front(name)) as running:
-        for value in ("Hello, world!", {"message": "Hello"}, [1, {}]):
+        # awslambdaric sends blanks, which a function URL drops and an HTTP API passes on.
+        for value, body in (
+            ("Hello, world!", "Hello, world!"),
+            ({"message": "Hel lo"}, '{"message":"Hel lo"}' if name == "buffered" else '{"message": "Hel lo"}'),
+            ([1, {}], "[1,{}]" if name == "buffered" else "[1, {}]"),
+        ):
             reply = await running.client.post("/", json=value)
             assert (reply.status_code, reply.headers["content-type"]) == (200, "application/json")
-            assert reply.json() == value
+            assert reply.text == body
             assert reply.headers["content-length"] == str(len(reply.content))
+
+
+async def test_a_buffered_function_url_takes_a_status_that_is_text() -> None:
+    async with local_lambda("web.returns", scripted=False, **front("buffered")) as running:
+        reply = await running.client.post("/", json={"statusCode": "418", "body": "i'm a teapot"})
+        assert (reply.status_code, reply.text) == (418, "i'm a teapot")
 
 
 async def test_event_of_an_http_api() -> None:
@@ -417,7 +428,7 @@ async def test_buffered_reply_does_not_hold_the_function_up() -> None:
                 b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
                 % (len(body), body)
             )
-            await running.terminal.until(r"^RESPONSE .*\tBytes: 5000002$")
+            await running.terminal.until(r"^RESPONSE .*\tBytes: 5000000$")
             await running.terminal.until("^REPORT")
 
 

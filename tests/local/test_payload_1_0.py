@@ -231,8 +231,10 @@ def test_what_is_not_there_is_null_in_format_1_0() -> None:
 
 
 def test_rest_root_is_a_resource_of_its_own() -> None:
-    value = event(rest_api_event)
-    assert (value["resource"], value["requestContext"]["resourcePath"], value["path"]) == ("/", "/", "/")
+    for sent in ("/", "//"):
+        value = event(rest_api_event, path=sent)
+        assert (value["resource"], value["requestContext"]["resourcePath"], value["path"]) == ("/", "/", "/")
+        assert value["pathParameters"] is None
 
 
 @pytest.mark.parametrize(
@@ -253,9 +255,32 @@ def test_path_is_decoded_by_an_http_api_only(sent: str, decoded: str) -> None:
     assert rest["path"] == sent
 
 
-def test_rest_parameters_are_decoded() -> None:
-    value = event(rest_api_event, path="/a%20b/c", query="x%20y=1%262&x%20y=3")
-    assert value["pathParameters"] == {"proxy": "a b/c"}
+@pytest.mark.parametrize(
+    ("sent", "path", "proxy"),
+    [
+        # Recorded on AWS by LocalStack's test_lambda_aws_proxy_integration.
+        ("/proxy-value", "/proxy-value", "proxy-value"),
+        ("/proxy-value/", "/proxy-value/", "proxy-value"),
+        ("/proxy-value//double-slash", "/proxy-value//double-slash", "proxy-value//double-slash"),
+        ("//proxy-value", "/proxy-value", "proxy-value"),
+        (
+            "/api/user/test%2Balias@gmail.com/plus/test+alias@gmail.com",
+            "/api/user/test%2Balias@gmail.com/plus/test+alias@gmail.com",
+            "api/user/test%2Balias@gmail.com/plus/test+alias@gmail.com",
+        ),
+        # Others of the same kind.
+        ("/caf%C3%A9/a%20b%2F", "/caf%C3%A9/a%20b%2F", "caf%C3%A9/a%20b%2F"),
+        ("/100%/%zz/", "/100%/%zz/", "100%/%zz"),
+    ],
+)
+def test_rest_path_parameter_is_as_sent_without_outer_slashes(sent: str, path: str, proxy: str) -> None:
+    value = event(rest_api_event, path=sent)
+    assert (value["resource"], value["path"], value["requestContext"]["path"]) == ("/{proxy+}", path, sent)
+    assert value["pathParameters"] == {"proxy": proxy}
+
+
+def test_rest_query_parameters_are_decoded() -> None:
+    value = event(rest_api_event, query="x%20y=1%262&x%20y=3")
     assert value["queryStringParameters"] == {"x y": "3"}
     assert value["multiValueQueryStringParameters"] == {"x y": ["1&2", "3"]}
 

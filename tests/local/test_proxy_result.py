@@ -74,13 +74,53 @@ def test_content_type_where_none_is_given(form: ResultForm, content_type: str) -
     assert headers({}, form) == [("content-type", content_type)]
 
 
+INFERRED = [("content-type", "application/json")]
+
+
 @pytest.mark.parametrize("form", [FUNCTION_URL, HTTP_API_2_0])
 @pytest.mark.parametrize(
-    "text", ['"Hello, world!"', '{ "message": "Hello, world!" }', "null", "5", "[1]", '[{"statusCode": 200}]', "{}"]
+    ("text", "body"),
+    [
+        ('"Hello, world!"', "Hello, world!"),
+        ('""', ""),
+        ('"\\"quoted\\"\\n{\\"a\\": 1}"', '"quoted"\n{"a": 1}'),
+        ('"caf\\u00e9 \u20ac"', "caf\u00e9 \u20ac"),
+        ('"half \\ud800"', "half ?"),
+    ],
 )
-def test_inferred(form: ResultForm, text: str) -> None:
-    """The documented examples among them: a string keeps its quotation marks."""
-    assert read(text.encode(), form) == ProxyResult(200, [("content-type", "application/json")], text.encode())
+def test_an_inferred_string_comes_without_its_quotation_marks(form: ResultForm, text: str, body: str) -> None:
+    assert read(text.encode(), form) == ProxyResult(200, INFERRED, body.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        # Recorded on AWS by LocalStack's tests, with these lengths.
+        ('{"hello": "world"}', '{"hello":"world"}'),
+        ('["hello", 3, true]', '["hello",3,true]'),
+        ("3", "3"),
+        ("3.1", "3.1"),
+        ("true", "true"),
+        # Others of the same kind.
+        ("null", "null"),
+        ("{}", "{}"),
+        (' {\n "a b": [ 1, {"c": "d,  e: f"} ] }\n', '{"a b":[1,{"c":"d,  e: f"}]}'),
+        ('[{"statusCode": 200}]', '[{"statusCode":200}]'),
+        ('["caf\u00e9", "\\u20ac", "\\ud800"]', '["caf\u00e9","\u20ac","?"]'),
+    ],
+)
+def test_other_inferred_json_is_written_anew_by_a_function_url_only(text: str, body: str) -> None:
+    assert read(text.encode(), FUNCTION_URL) == ProxyResult(200, INFERRED, body.encode())
+    assert read(text.encode(), HTTP_API_2_0) == ProxyResult(200, INFERRED, text.encode())
+
+
+@pytest.mark.parametrize("depth", [300, 900, 1_500, 3_000, 100_000])
+def test_inferred_json_of_any_depth_is_sent_or_refused(depth: int) -> None:
+    text = b"[" * depth + b"]" * depth
+    try:
+        assert read(text, FUNCTION_URL).body == text
+    except MalformedError as error:
+        assert "it is n" in str(error)  # not JSON, or nested too deeply
 
 
 @pytest.mark.parametrize("form", [HTTP_API_1_0, REST_API, ALB, ALB_MULTI_VALUE])
@@ -164,13 +204,27 @@ def test_remapped_and_dropped() -> None:
         assert headers(given, form) == [("content-type", "a/b"), ("WWW-Authenticate", "Basic")]
 
 
-def test_status_in_a_string_and_headers_that_are_booleans() -> None:
-    given = {"statusCode": "404", "headers": {"content-type": "a/b", "x": True}}
+@pytest.mark.parametrize("form", [FUNCTION_URL, REST_API, HTTP_API_1_0, HTTP_API_2_0])
+def test_a_status_may_be_text(form: ResultForm) -> None:
+    given = {"statusCode": "418", "headers": {"content-type": "a/b"}, "body": "i'm a teapot"}
+    assert result(given, form) == ProxyResult(418, [("content-type", "a/b")], b"i'm a teapot")
+    for status in ("99", "600", "200.0", "+200", "", "\u0664\u0661\u0668"):
+        with pytest.raises(MalformedError, match="statusCode is "):
+            result({"statusCode": status}, form)
+
+
+def test_load_balancer_takes_no_status_that_is_text() -> None:
+    with pytest.raises(MalformedError, match='statusCode is "404"'):
+        result({"statusCode": "404"}, ALB)
+
+
+def test_headers_may_be_booleans_behind_an_api_only() -> None:
+    given = {"headers": {"content-type": "a/b", "x": True}}
     for form in (REST_API, HTTP_API_1_0, HTTP_API_2_0):
-        assert result(given, form) == ProxyResult(404, [("content-type", "a/b"), ("x", "true")], b"")
+        assert headers(given, form) == [("content-type", "a/b"), ("x", "true")]
     for form in (FUNCTION_URL, ALB):
-        with pytest.raises(MalformedError, match='statusCode is "404"'):
-            result(given, form)
+        with pytest.raises(MalformedError, match="the header x is not a string but true"):
+            headers(given, form)
 
 
 @every_form

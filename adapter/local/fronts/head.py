@@ -13,7 +13,7 @@ from typing import Any
 NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-STATUS = re.compile(r"[2-5]\d\d")
+STATUS = re.compile(r"[2-5][0-9][0-9]")
 
 # A service answers over a connection of its own.
 HOP_BY_HOP = frozenset(
@@ -32,18 +32,19 @@ class HeadForm:
     """What a service reads of a function's head, and what it makes of the headers.
 
     `fields` are those that it reads, of `headers`, `multiValueHeaders` and `cookies`; the others are ignored. Names in
-    lower case: the `dropped` headers go nowhere, the `remapped` ones are renamed `x-amzn-remapped-<name>`. `lenient`
-    accepts a status in a string and headers that are booleans.
+    lower case: the `dropped` headers go nowhere, the `remapped` ones are renamed `x-amzn-remapped-<name>`.
+    `status_in_text` accepts a status such as "404", `booleans` accepts headers that are true or false.
     """
 
     fields: tuple[str, ...]
     dropped: frozenset[str]
     remapped: frozenset[str] = frozenset()
-    lenient: bool = False
+    status_in_text: bool = False
+    booleans: bool = False
 
     def status(self, value: object) -> int:
         """Raises MalformedError."""
-        if self.lenient and isinstance(value, str) and STATUS.fullmatch(value):
+        if self.status_in_text and isinstance(value, str) and STATUS.fullmatch(value):
             return int(value)
         if type(value) is not int or not 200 <= value <= 599:
             raise MalformedError(f"statusCode is {brief(value)}, not a number from 200 to 599")
@@ -78,7 +79,7 @@ class HeadForm:
     def _text(self, name: str, content: object) -> str:
         if not NAME.fullmatch(name):
             raise MalformedError(f"{name!a} is no name for a header")
-        if self.lenient and isinstance(content, bool):
+        if self.booleans and isinstance(content, bool):
             return "true" if content else "false"
         if not isinstance(content, str):
             raise MalformedError(f"the header {name} is not a string but {brief(content)}")
@@ -101,16 +102,23 @@ def brief(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+# Of a prelude. ASSUMPTION: a status in text is refused here; for a stream nothing was recorded.
 FUNCTION_URL = HeadForm(
     ("headers", "cookies"), dropped=HOP_BY_HOP, remapped=frozenset({"content-length", "www-authenticate"})
 )
 
+# A status in text was recorded on AWS by LocalStack's tests (test_lambda_url_headers_and_status in
+# https://github.com/localstack/localstack/blob/main/tests/aws/services/lambda_/test_lambda.py).
+FUNCTION_URL_BUFFERED = dataclasses.replace(FUNCTION_URL, status_in_text=True)
+
 # ASSUMPTION: no source says which are dropped, nor how lenient it is. The content length is counted anew.
-HTTP_API_2_0 = HeadForm(("headers", "cookies"), dropped=HOP_BY_HOP | {"content-length"}, lenient=True)
+HTTP_API_2_0 = HeadForm(
+    ("headers", "cookies"), dropped=HOP_BY_HOP | {"content-length"}, status_in_text=True, booleans=True
+)
 HTTP_API_1_0 = dataclasses.replace(HTTP_API_2_0, fields=("headers", "multiValueHeaders"))
 
 # The names are those of https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html as
-# far as they make sense in a reply. Lenient: seen on AWS by LocalStack's tests of its API Gateway.
+# far as they make sense in a reply. Status in text and booleans: seen on AWS by LocalStack's tests of its API Gateway.
 REST_API = HeadForm(
     ("headers", "multiValueHeaders"),
     dropped=frozenset({"keep-alive", "proxy-connection", "te", "transfer-encoding"}),
@@ -132,7 +140,8 @@ REST_API = HeadForm(
             "www-authenticate",
         }
     ),
-    lenient=True,
+    status_in_text=True,
+    booleans=True,
 )
 REST_API_STREAM = dataclasses.replace(REST_API, fields=("headers", "multiValueHeaders", "cookies"))
 

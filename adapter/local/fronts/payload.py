@@ -31,6 +31,9 @@ def function_url_event(request: Request, *, region: str, request_id: str, trace_
     Repeated headers are joined with "," and cookies stand apart; so do query parameters, decoded, while `rawPath` and
     `rawQueryString` are as sent. `headers.host` is the client's own Host and the X-Forwarded headers say what it really
     used, in place of any that it sent, so that a redirect built from them leads back here.
+
+    ASSUMPTION: `requestContext.http.path` is as sent, too. Behind CloudFront it was seen decoded beside a `rawPath` as
+    sent (https://github.com/aws/aws-lambda-web-adapter/issues/732); for other callers there is no source.
     """
     context = {"accountId": "anonymous", **domain(f"lambda-url.{region}.on.aws")}
     return event_2_0(request, handed_on(request, trace_id), request.path, context, request_id)

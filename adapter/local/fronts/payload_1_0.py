@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from typing import Any
-from urllib.parse import unquote
 
 from adapter.local.configuration import ACCOUNT
 from adapter.local.fronts.payload import (
@@ -76,15 +75,18 @@ def rest_api_event(request: Request, *, region: str, request_id: str, trace_id: 
     """The event of a REST API's /{proxy+}, as JSON text, buffered and streamed alike.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html. The URL has no
-    stage in it, as behind a custom domain name that is mapped to the stage. `path` is as sent, all parameters are
-    decoded.
+    stage in it, as behind a custom domain name that is mapped to the stage. Paths are as sent, query parameters are
+    decoded. Recorded on AWS (test_lambda_aws_proxy_integration in
+    https://github.com/localstack/localstack/blob/main/tests/aws/services/apigateway/test_apigateway_lambda.snapshot.json):
+    of several slashes at its beginning `path` has one, and the parameter `proxy` has none at either end.
     """
-    resource = "/" if request.path == "/" else "/{proxy+}"
+    path = "/" + request.path.lstrip("/")
+    resource = "/" if path == "/" else "/{proxy+}"
     event = event_1_0(request, trace_id)
     event |= {
         "resource": resource,
-        "path": request.path,
-        "pathParameters": None if resource == "/" else {"proxy": unquote(request.path.removeprefix("/"))},
+        "path": path,
+        "pathParameters": None if resource == "/" else {"proxy": path.strip("/")},
     }
     context = context_1_0(request, region, request_id)
     context["identity"]["apiKey"] = None

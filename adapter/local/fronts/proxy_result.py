@@ -19,23 +19,29 @@ from adapter.local.fronts.head import Headers, HeadForm, MalformedError, brief
 class ResultForm:
     """A service's proxy results.
 
-    With `infers`, a result without statusCode is the body itself, as JSON. `status` is that of a result without
-    statusCode, None where it needs one. With `keys`, other keys are refused. `content_type` is that of a reply for
-    which the function gave none.
+    With `infers`, a result without statusCode is the body itself: a string's text, any other JSON as the function sent
+    it, or without its blanks if the service `rewrites` it. `status` is that of a result without statusCode, None where
+    it needs one. With `keys`, other keys are refused. `content_type` is that of a reply for which the function gave
+    none.
     """
 
     head: HeadForm
     content_type: str
     infers: bool = False
+    rewrites: bool = False
     status: int | None = None
     keys: frozenset[str] | None = None
 
 
-# https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-response-payload
-FUNCTION_URL = ResultForm(head.FUNCTION_URL, "application/json", infers=True)
+# https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-response-payload. The documented example of a
+# string keeps its quotation marks. Recorded on AWS is a string without them, and other JSON without blanks
+# (test_lambda_url_invocation in
+# https://github.com/localstack/localstack/blob/main/tests/aws/services/lambda_/test_lambda.snapshot.json).
+FUNCTION_URL = ResultForm(head.FUNCTION_URL_BUFFERED, "application/json", infers=True, rewrites=True)
 
-# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html. ASSUMPTION for
-# the content type: seen in replies of HTTP APIs, documented nowhere.
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html. A string comes
+# without quotation marks (https://github.com/aws/aws-lambda-dotnet/pull/1934). ASSUMPTION: other JSON comes as sent.
+# ASSUMPTION for the content type: seen in replies of HTTP APIs, documented nowhere.
 HTTP_API_2_0 = ResultForm(head.HTTP_API_2_0, "text/plain;charset=UTF-8", infers=True)
 HTTP_API_1_0 = ResultForm(head.HTTP_API_1_0, "text/plain;charset=UTF-8")
 
@@ -70,8 +76,7 @@ def read(payload: bytes, form: ResultForm) -> ProxyResult:
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"it is not JSON: {error}") from error
     if form.infers and not (isinstance(value, dict) and "statusCode" in value):
-        # As it came: the documented example of a string keeps its quotation marks.
-        return ProxyResult(200, [("content-type", "application/json")], payload)
+        return ProxyResult(200, [("content-type", "application/json")], inferred_body(value, payload, form))
     if not isinstance(value, dict):
         raise MalformedError(f"it is not an object with a statusCode but {brief(value)}")
     if form.keys is not None and (unknown := value.keys() - form.keys):
@@ -82,6 +87,23 @@ def read(payload: bytes, form: ResultForm) -> ProxyResult:
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", form.content_type))
     return ProxyResult(status, headers, body)
+
+
+def inferred_body(value: object, payload: bytes, form: ResultForm) -> bytes:
+    """The body that a result without statusCode stands for. Raises MalformedError."""
+    if isinstance(value, str):
+        return encoded(value)
+    if not form.rewrites:
+        return payload
+    try:
+        return encoded(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    except RecursionError as error:
+        raise MalformedError(f"it is nested too deeply: {error}") from error
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; a lone surrogate, which JSON can write and UTF-8 cannot, becomes a question mark."""
+    return text.encode("utf-8", "replace")
 
 
 def read_status(value: dict[str, Any], form: ResultForm) -> object:
@@ -102,8 +124,7 @@ def read_body(value: dict[str, Any]) -> bytes:
     if not isinstance(packed, bool | None):
         raise MalformedError(f"isBase64Encoded is not true or false but {brief(packed)}")
     if not packed:
-        # A lone surrogate, which JSON can write and UTF-8 cannot, becomes a question mark.
-        return body.encode("utf-8", "replace")
+        return encoded(body)
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
