@@ -20,9 +20,22 @@ T = TypeVar("T")
 # Lambda's own form: a module, dotted or a path, then the attribute.
 HANDLER = re.compile(r"[\w-]+([./][\w-]+)*\.\w+")
 
+
+@dataclass(frozen=True)
+class Limits:
+    """Lambda's limits for a function's timeout, in seconds, and memory, in MB; the least memory is the default."""
+
+    timeout: int
+    least_memory: int
+    most_memory: int
+
+
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-MAX_TIMEOUT = 900
-MIN_MEMORY, MAX_MEMORY = 128, 10240
+ON_DEMAND = Limits(900, 128, 10_240)
+# Managed Instances: https://github.com/aws-cloudformation/cfn-lint/pull/4685 for the timeout,
+# https://github.com/hashicorp/terraform-provider-aws/issues/46052 for the most memory. ASSUMPTION for the default: no
+# source says what Lambda takes where a function names no memory.
+MANAGED = Limits(5_400, 2_048, 32_768)
 
 MAX_PORT = 65535
 
@@ -88,7 +101,8 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
     handler = chosen(given.handler, lambda template: template.handler, "")
     app_dir = chosen(given.app_dir, lambda template: template.app_dir, Path())
     timeout = chosen(given.timeout, lambda template: float(template.timeout), 30.0)
-    memory = chosen(given.memory, lambda template: template.memory, 128)
+    limits, others, how = (ON_DEMAND, MANAGED, "with") if given.concurrency is None else (MANAGED, ON_DEMAND, "without")
+    memory = chosen(given.memory, lambda template: template.memory(limits.least_memory), limits.least_memory)
     invoke_mode = chosen(given.invoke_mode, lambda template: template.invoke_mode, None)
     if not HANDLER.fullmatch(handler):
         fail(f"the handler is module.attribute, such as main.handler, not {handler!r}", 2)
@@ -96,11 +110,13 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
         fail(f"--app-dir: there is no folder {str(app_dir)!r}", 2)
     if given.runtime == "adapter" and (hides := hiding(app_dir)) is not None:
         fail(f"--runtime adapter: {str(hides)!r} hides the package of that name, which is the runtime: rename it", 2)
-    if not 0 < timeout <= MAX_TIMEOUT:
-        fail(f"{source('--timeout', 'Timeout')}: Lambda's are up to {MAX_TIMEOUT} seconds, not {timeout:g}", 2)
-    if not MIN_MEMORY <= memory <= MAX_MEMORY:
-        place = source("--memory", "MemorySize")
-        fail(f"{place}: Lambda's are from {MIN_MEMORY} to {MAX_MEMORY} MB, not {memory}", 2)
+    if not 0 < timeout <= limits.timeout:
+        place, bounds = source("--timeout", "Timeout"), f"up to {limits.timeout} seconds"
+        fail(f"{place}: Lambda's are {bounds} ({others.timeout} {how} --concurrency), not {timeout:g}", 2)
+    if not limits.least_memory <= memory <= limits.most_memory:
+        place, bounds = source("--memory", "MemorySize"), f"from {limits.least_memory} to {limits.most_memory} MB"
+        elsewhere = f"{others.least_memory} to {others.most_memory} {how} --concurrency"
+        fail(f"{place}: Lambda's are {bounds} ({elsewhere}), not {memory}", 2)
     if given.max_environments < 1:
         fail(f"--max-environments: at least 1, not {given.max_environments}", 2)
     if given.concurrency is not None and given.concurrency < 1:

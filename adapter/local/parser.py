@@ -55,9 +55,16 @@ def parser() -> argparse.ArgumentParser:
         "--timeout",
         type=float,
         metavar="SECONDS",
-        help="for an invocation, background work included (default: the template's, or 30)",
+        help="for an invocation, background work included, up to 900, or 5400 with --concurrency (default: the"
+        " template's, or 30)",
     )
-    add("--memory", type=int, metavar="MB", help="what it is told it has (default: the template's, or 128)")
+    add(
+        "--memory",
+        type=int,
+        metavar="MB",
+        help="what it is told it has, 128 to 10240, or 2048 to 32768 with --concurrency (default: the template's, or"
+        " the least)",
+    )
     add("--max-environments", type=int, default=10, metavar="N", help="requests at one time before 429 (default: 10)")
     add("--queue", type=float, default=0.1, metavar="SECONDS", help="wait for one of them to be free (default: 0.1)")
     add("--idle", type=float, default=300.0, metavar="SECONDS", help="before an unused one ends (default: 300)")

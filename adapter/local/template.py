@@ -23,7 +23,6 @@ URL = "AWS::Lambda::Url"
 # (https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html,
 # https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunctionUrlConfig.html).
 DEFAULT_TIMEOUT = 3
-DEFAULT_MEMORY = 128
 DEFAULT_INVOKE_MODE = "BUFFERED"
 
 FRONTS = {"Api": "rest-api", "HttpApi": "http-api"}
@@ -81,9 +80,9 @@ class TemplateFunction:
     def timeout(self) -> int:
         return self._number("Timeout", DEFAULT_TIMEOUT)
 
-    @property
-    def memory(self) -> int:
-        return self._number("MemorySize", DEFAULT_MEMORY)
+    def memory(self, default: int) -> int:
+        """The default depends on where Lambda runs the function."""
+        return self._number("MemorySize", default)
 
     @property
     def invoke_mode(self) -> Literal["RESPONSE_STREAM", "BUFFERED"] | None:

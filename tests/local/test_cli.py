@@ -126,10 +126,34 @@ async def test_wrong_arguments_end_it_with_status_2() -> None:
         (["main.handler", "--app-dir", "nowhere"], "--app-dir: there is no folder 'nowhere'"),
         (["main.handler", "--env-file", "nothing"], "--env-file: there is no file 'nothing'"),
         (["main.handler", "--env-file", sys.executable], f"--env-file: {sys.executable!r} is no text in UTF-8"),
-        (["main.handler", "--timeout", "901"], "--timeout: Lambda's are up to 900 seconds, not 901"),
-        (["main.handler", "--timeout", "0"], "--timeout: Lambda's are up to 900 seconds, not 0"),
-        (["main.handler", "--timeout", "nan"], "--timeout: Lambda's are up to 900 seconds, not nan"),
-        (["main.handler", "--memory", "64"], "--memory: Lambda's are from 128 to 10240 MB, not 64"),
+        *(
+            (
+                ["main.handler", "--timeout", seconds],
+                f"--timeout: Lambda's are up to 900 seconds (5400 with --concurrency), not {seconds}",
+            )
+            for seconds in ("901", "5400", "0", "nan")
+        ),
+        *(
+            (
+                ["main.handler", "--concurrency", "2", "--timeout", seconds],
+                f"--timeout: Lambda's are up to 5400 seconds (900 without --concurrency), not {seconds}",
+            )
+            for seconds in ("5401", "0", "nan", "inf")
+        ),
+        *(
+            (
+                ["main.handler", "--memory", megabytes],
+                "--memory: Lambda's are from 128 to 10240 MB (2048 to 32768 with --concurrency), not " + megabytes,
+            )
+            for megabytes in ("64", "127", "10241", "32768")
+        ),
+        *(
+            (
+                ["main.handler", "--concurrency", "2", "--memory", megabytes],
+                "--memory: Lambda's are from 2048 to 32768 MB (128 to 10240 without --concurrency), not " + megabytes,
+            )
+            for megabytes in ("128", "2047", "32769")
+        ),
         (["main.handler", "--port", "65536"], "--port: from 0 to 65535, not 65536"),
         (["main.handler", "--max-environments", "0"], "--max-environments: at least 1, not 0"),
         (["main.handler", "--concurrency", "0"], "--concurrency: at least 1, not 0"),
@@ -197,14 +221,14 @@ def test_limits() -> None:
     assert (configuration.timeout, configuration.memory, configuration.invoke_mode) == (30, 128, "RESPONSE_STREAM")
     assert configuration == Configuration("main.handler", Path.cwd())
     arguments = (
-        "main.handler --timeout 1.5 --memory 512 --max-environments 2 --queue 0 --idle 7 --concurrency 3 --no-freeze"
+        "main.handler --timeout 1.5 --memory 4096 --max-environments 2 --queue 0 --idle 7 --concurrency 3 --no-freeze"
         " --throttle --invoke-mode BUFFERED --log-format json --host ::1 --reload"
     )
     asked = parse(arguments.split())
     assert asked.configuration == Configuration(
         "main.handler",
         Path.cwd(),
-        memory=512,
+        memory=4096,
         timeout=1.5,
         max_environments=2,
         invoke_mode="BUFFERED",
@@ -216,6 +240,21 @@ def test_limits() -> None:
         log_format="json",
     )
     assert (asked.host, asked.reload) == ("::1", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "timeout", "memory"),
+    [
+        ("--timeout 900 --memory 10240", 900, 10_240),
+        ("--memory 128", 30, 128),
+        ("--concurrency 2", 30, 2_048),
+        ("--concurrency 2 --timeout 5400 --memory 32768", 5_400, 32_768),
+        ("--concurrency 2 --timeout 0.5 --memory 2048", 0.5, 2_048),
+    ],
+)
+def test_the_bounds_are_those_of_on_demand_or_of_managed_instances(arguments: str, timeout: float, memory: int) -> None:
+    configuration = parse(["main.handler", *arguments.split()]).configuration
+    assert (configuration.timeout, configuration.memory) == (timeout, memory)
 
 
 @pytest.mark.parametrize("module", ["adapter.py", "adapter/__init__.py"])

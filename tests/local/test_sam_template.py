@@ -61,7 +61,7 @@ def everything(function: TemplateFunction) -> tuple[Any, ...]:
         function.handler,
         function.app_dir,
         function.timeout,
-        function.memory,
+        function.memory(128),
         function.invoke_mode,
         function.variables(),
     )
@@ -112,7 +112,7 @@ Globals:
 
 def test_globals_are_not_for_plain_functions(template: Template) -> None:
     function = template("Globals: {Function: {Timeout: 5, MemorySize: 512}}\n" + PLAIN)
-    assert (function.timeout, function.memory) == (7, 128)
+    assert (function.timeout, function.memory(128)) == (7, 128)
 
 
 def test_code_is_relative_to_the_template(tmp_path: Path) -> None:
@@ -430,20 +430,53 @@ def test_options_win_over_the_template(template: Template) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "arguments", "complaint"),
     [
-        ("Timeout: 901", "template.yaml: Tea.Timeout: Lambda's are up to 900 seconds, not 901"),
-        ("MemorySize: 64", "template.yaml: Tea.MemorySize: Lambda's are from 128 to 10240 MB, not 64"),
+        ("Timeout: 901", "", "Timeout: Lambda's are up to 900 seconds (5400 with --concurrency), not 901"),
+        (
+            "Timeout: 5401",
+            "--concurrency 2",
+            "Timeout: Lambda's are up to 5400 seconds (900 without --concurrency), not 5401",
+        ),
+        (
+            "MemorySize: 64",
+            "",
+            "MemorySize: Lambda's are from 128 to 10240 MB (2048 to 32768 with --concurrency), not 64",
+        ),
+        (
+            "MemorySize: 512",
+            "--concurrency 2",
+            "MemorySize: Lambda's are from 2048 to 32768 MB (128 to 10240 without --concurrency), not 512",
+        ),
     ],
 )
 def test_limits_hold_in_a_template_too(
-    template: Template, text: str, complaint: str, capsys: pytest.CaptureFixture[str]
+    template: Template, text: str, arguments: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     template(properties(text))
     with pytest.raises(SystemExit) as ended:
-        parse([])
+        parse(arguments.split())
     assert ended.value.code == 2
-    assert capsys.readouterr().err == f"function-url: {complaint}\n"
+    assert capsys.readouterr().err == f"function-url: template.yaml: Tea.{complaint}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "timeout", "memory"),
+    [
+        ("Timeout: 900\nMemorySize: 10240", "", 900, 10_240),
+        ("Timeout: 5400\nMemorySize: 32768", "--concurrency 2", 5_400, 32_768),
+        ("Tracing: Active", "", 3, 128),
+        ("Tracing: Active", "--concurrency 2", 3, 2_048),
+        ("Timeout: 5400\nMemorySize: 512", "--concurrency 2 --memory 2048", 5_400, 2_048),
+        ("Timeout: 5400\nMemorySize: 32768", "--timeout 900 --memory 10240", 900, 10_240),
+    ],
+)
+def test_a_template_may_say_what_managed_instances_allow(
+    template: Template, text: str, arguments: str, timeout: int, memory: int
+) -> None:
+    template(properties(text))
+    configuration = parse(arguments.split()).configuration
+    assert (configuration.timeout, configuration.memory) == (timeout, memory)
 
 
 def test_the_region_is_that_which_the_function_sees(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
