@@ -78,6 +78,7 @@ class Environment:
                 cwd=self._configuration.app_dir,
                 variables=self._configuration.variables(api.address),
                 write=lambda line: self._log.function(line, self.invocation),
+                framed=True,
             )
         except (OSError, ValueError) as exception:
             # The folder is gone, or the env file cannot be read: the next environment may find them as they should be.

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import math
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -21,28 +22,73 @@ MAX_LINE = 256 * 1024
 RESUMED_CHECKS, RESUMED_INTERVAL = 20, 0.005
 
 
+# The type of a frame, a level in text or in JSON: `_TEXT_FRAME_TYPES` and `_JSON_FRAME_TYPES` of awslambdaric
+# (https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awslambdaric/lambda_runtime_log_utils.py).
+# The end of the data may cut it. The message's length follows in 4 bytes, the time in 8, then the message.
+FRAME_TYPE = re.compile(rb"\xa5(\Z|\x5a(\Z|\x00(\Z|[\x02\x03\x0a\x0b\x0e\x0f\x12\x13\x16\x17\x1a\x1b])))")
+TYPE_SIZE, HEADER_SIZE = 4, 16
+
+
 class Lines:
-    """Bytes in, lines out. A carriage return is a line break too: awslambdaric has them inside a traceback."""
+    """Bytes in, records out: lines, and frames as awslambdaric writes them, one for each call of its log.
+
+    A frame keeps a record together that has several lines, or no line end, as one with a traceback. A carriage return
+    is a line break too: without frames awslambdaric has them inside a traceback.
+    """
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._partial = bytearray()
+        self._partial = bytearray()  # a line's beginning
+        self._header = b""  # a frame's, as far as it has come
+        self._message = bytearray()  # a frame's, as far as it has come
+        self._missing = 0  # so many bytes of it have not come yet
 
     def feed(self, data: bytes) -> None:
-        self._partial += data
-        *lines, rest = self._partial.split(b"\n")
-        self._partial = rest
-        for line in lines:
-            self._emit(line)
-        while len(self._partial) > MAX_LINE:
-            self._emit(self._partial[:MAX_LINE])
-            del self._partial[:MAX_LINE]
+        data, self._header = self._header + data, b""
+        position = 0
+        while position < len(data):
+            if self._missing:
+                part = data[position : position + self._missing]
+                position += len(part)
+                self._missing -= len(part)
+                self._message += part
+                self._cut(self._message)
+                if not self._missing:
+                    self._emit(self._message.removesuffix(b"\n"))
+                    self._message.clear()
+                continue
+            frame = FRAME_TYPE.search(data, position)
+            end = frame.start() if frame else len(data)
+            self._feed_lines(data[position:end])
+            position = end + HEADER_SIZE
+            if frame and position > len(data):
+                self._header = data[end:]
+            elif frame:
+                self._missing = int.from_bytes(data[end + TYPE_SIZE : end + 2 * TYPE_SIZE], "big")
 
     def flush(self) -> None:
-        """Write what has no line end yet."""
-        if self._partial:
-            self._emit(self._partial)
-            self._partial = bytearray()
+        """Write what has no line end yet, and what there is of a frame."""
+        if len(self._header) < TYPE_SIZE:
+            # A character of text may end as a frame begins.
+            self._partial += self._header
+            self._header = b""
+        for buffer in (self._message, self._partial):
+            if buffer:
+                self._emit(buffer)
+                buffer.clear()
+
+    def _feed_lines(self, data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._emit(self._partial + line)
+            self._partial.clear()
+        self._partial += rest
+        self._cut(self._partial)
+
+    def _cut(self, buffer: bytearray) -> None:
+        while len(buffer) > MAX_LINE:
+            self._emit(buffer[:MAX_LINE])
+            del buffer[:MAX_LINE]
 
     def _emit(self, line: bytes | bytearray) -> None:
         text = line.decode("utf-8", "backslashreplace").rstrip("\r")
@@ -53,7 +99,7 @@ class FunctionProcess:
     """The process of one execution environment, in a session of its own. What it starts belongs to its group, unless it
     leaves that, and shares its fate.
 
-    Its stdout and stderr are one pipe, so that lines keep their order.
+    Its stdout, its stderr and its log are one pipe, so that lines keep their order.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, output: int, lines: Lines) -> None:
@@ -68,18 +114,27 @@ class FunctionProcess:
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], *, cwd: Path, variables: Mapping[str, str], write: Callable[[str], None]
+        cls,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        variables: Mapping[str, str],
+        write: Callable[[str], None],
+        framed: bool = False,
     ) -> FunctionProcess:
+        """With `framed` awslambdaric is given a descriptor for its log, as on Lambda; it writes frames to that."""
         read_end, write_end = os.pipe()
         try:
             os.set_blocking(read_end, False)
+            log = {"_LAMBDA_TELEMETRY_LOG_FD": str(write_end)} if framed else {}
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *argv),
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
                 cwd=cwd,
-                env=variables,
+                env={**variables, **log},
+                pass_fds=(write_end,) if framed else (),
                 start_new_session=True,
             )
         except BaseException:

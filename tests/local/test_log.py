@@ -1,7 +1,10 @@
 """The log as JSON, and as what an invocation keeps of it; its text is compared where invocations run."""
 
+import base64
 import io
+import itertools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from adapter.local.invocation import FunctionError, Invocation
 from adapter.local.log import Log, Report
+from adapter.local.process import MAX_LINE, Lines
 
 from .conftest import local_lambda
 
@@ -239,3 +243,99 @@ async def test_function_that_logs_as_json() -> None:
     # The answer to the caller and the function's lines: of these two, either may be first.
     assert sorted(types[3:5]) == ["function", "local.response"]
     assert types[5:] == ["platform.runtimeDone", "platform.report", "local.timeline"]
+
+
+APART = (
+    r"^\[ERROR\]\t\S+Z\t[0-9a-f-]+\ta traceback\nTraceback \(most recent call last\):\n(  .*\n)+ValueError: caught\n"
+    r"after the traceback\n"
+    r"\[ERROR\]\t\S+Z\t[0-9a-f-]+\ta stack\nStack \(most recent call last\):\n(  .*\n)+"
+    r"after the stack\nby the context\nafter the context's\n"
+    r"\[ERROR\]\t\S+Z\t[0-9a-f-]+\ttwo\nlines \u20ac\nbegun, ended$"
+)
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_what_is_printed_after_a_traceback_has_a_line_of_its_own(client: str) -> None:
+    """On the terminal, and in the tail of the log that an SDK asks for."""
+    async with local_lambda("main.log", scripted=False, client=client) as url:
+        path, headers = "/2015-03-31/functions/f/invocations", {"x-amz-log-type": "Tail"}
+        reply = await url.client.post(path, content=b"{}", headers=headers)
+        await url.terminal.until("^REPORT")
+        tail = base64.b64decode(reply.headers["x-amz-log-result"]).decode()
+    for log in (url.terminal.getvalue(), tail):
+        assert re.search(APART, log, re.MULTILINE), log
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_each_record_in_json_is_an_object_of_its_own(client: str) -> None:
+    async with local_lambda("main.log", scripted=False, client=client, log_format="json") as url:
+        await url.client.get("/")
+        await url.terminal.until('"local.timeline"')
+        lines = [json.loads(line) for line in url.terminal.getvalue().splitlines()]
+    said = [line["record"] for line in lines if line["type"] == "function"]
+    assert [record if isinstance(record, str) else record["message"] for record in said] == [
+        "a traceback",
+        "after the traceback",
+        "a stack",
+        "after the stack",
+        "by the context",
+        "after the context's",
+        "two\nlines \u20ac",
+        "begun, ended",
+    ]
+    assert said[0]["errorType"] == "ValueError"
+
+
+def frame(message: bytes, kind: int = 0x17) -> bytes:
+    return b"\xa5\x5a\x00%c%b%b%b" % (kind, len(message).to_bytes(4, "big"), bytes(8), message)
+
+
+def records_of(*pieces: bytes) -> list[str]:
+    found: list[str] = []
+    lines = Lines(found.append)
+    for piece in pieces:
+        lines.feed(piece)
+    lines.flush()
+    return found
+
+
+messages = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]), min_size=1, max_size=9)
+written = st.one_of(
+    messages.filter(lambda text: "\n" not in text).map(lambda text: ((text + "\n").encode(), text)),
+    messages.map(lambda text: (frame(text.encode()), text.removesuffix("\n"))),
+    messages.map(lambda text: (frame(f"{text}\n".encode(), 0x0E), text)),
+)
+
+
+@given(st.lists(written), st.lists(st.integers(0, 300)))
+def test_lines_and_frames_are_told_apart_wherever_they_are_cut(whole: list[tuple[bytes, str]], cuts: list[int]) -> None:
+    data = b"".join(written for written, _ in whole)
+    ends = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    pieces = [data[start:end] for start, end in itertools.pairwise(ends)]
+    assert records_of(*pieces) == [text for _, text in whole]
+
+
+@given(st.lists(st.binary(max_size=40)))
+def test_any_bytes_are_read(pieces: list[bytes]) -> None:
+    records_of(*pieces, b"\n")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([b"a line\nno end"], ["a line", "no end"]),
+        ([b"begun ", frame(b"in between"), b"ended\n"], ["in between", "begun ended"]),
+        ([frame(b""), b"after\n"], ["after"]),
+        # A character that ends as a frame begins, at the end of an invocation.
+        (["\u00e5".encode()], ["\u00e5"]),
+        # What begins as a frame does.
+        (["\u00e5Z\n".encode(), b"\xa5\x5a\x00\x01\n"], ["\u00e5Z", "\\xa5Z\x00\x01"]),
+        # A frame whose writer has been killed.
+        ([frame(b"the whole")[:-6], b""], ["the"]),
+        ([frame(b"x" * (MAX_LINE + 1))], ["x" * MAX_LINE, "x"]),
+        ([b"x" * (MAX_LINE + 1)], ["x" * MAX_LINE, "x"]),
+        ([b"one\rtwo\r\nthree\n"], ["one\ntwo", "three"]),
+    ],
+)
+def test_records_of_what_a_function_writes(pieces: list[bytes], expected: list[str]) -> None:
+    assert records_of(*pieces) == expected

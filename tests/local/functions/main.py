@@ -67,6 +67,23 @@ def fail(event: dict[str, Any], context: Any) -> None:
     raise ValueError("no\ntea")
 
 
+def log(event: dict[str, Any], context: Any) -> str:
+    """Records without a line end, and what is printed after them."""
+    try:
+        raise ValueError("caught")
+    except ValueError:
+        logging.exception("a traceback")
+    print("after the traceback")
+    logging.error("a stack", stack_info=True)
+    print("after the stack")
+    context.log("by the context")
+    print("after the context's")
+    print("begun, ", end="")
+    logging.error("two\nlines \u20ac")
+    print("ended")
+    return "logged"
+
+
 def sleep(event: dict[str, Any], context: Any) -> None:
     print("asleep")
     time.sleep(600)
