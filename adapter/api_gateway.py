@@ -138,7 +138,8 @@ class RestApi(HttpApiV1):
         path: str = field(self.event, "path", str, default="") or "/"
         request_context = field(self.event, "requestContext", dict)
         asked: str = field(request_context, "path", str, "requestContext.", "").rstrip("/")
-        stage = asked.removesuffix(path.rstrip("/")) if asked.endswith(path.rstrip("/")) else ""
+        # Of several slashes after the stage API Gateway leaves one in `path`.
+        stage = asked.removesuffix(path.rstrip("/")).rstrip("/") if asked.endswith(path.rstrip("/")) else ""
         path = stage + path
         root_path = mounted_at(unquote(path), self.config["api_gateway_base_path"], unquote(stage))
         return self.scope_1_0(unquote(path), encoded(path), root_path)

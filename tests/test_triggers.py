@@ -379,13 +379,18 @@ def by_http_api(sent: str) -> str:
     return unquote(sent).partition("?")[0] or "/"
 
 
+def by_rest_api(sent: str) -> str:
+    """Recorded on AWS by LocalStack (test_lambda_aws_proxy_integration): of the first slashes one is left."""
+    return unquote("/" + sent.lstrip("/"))
+
+
 # event, what is left of headers, of the query's values (None: the query is as it was sent), and of the path
 Left = Callable[[list[tuple[str, str]]], dict[str, list[str]]]
 CARRIED: dict[str, tuple[Callable[[Sent], dict[str, Any]], Left, Left | None, Callable[[str], str]]] = {
     "function URL": (local(local_function_url_event), comma, None, once),
     "HTTP API 2.0": (local(local_http_api_event), comma, None, by_http_api),
     "HTTP API 1.0": (local(local_http_api_1_0_event), all_values, all_values, by_http_api),
-    "REST API": (local(local_rest_api_event), all_values, all_values, once),
+    "REST API": (local(local_rest_api_event), all_values, all_values, by_rest_api),
     "ALB": (local(local_alb_event), last, last, once),
     "ALB multi-value": (local(local_alb_multi_value_event), all_values, all_values, once),
     "viewer request": (viewer_request_event, all_values, None, once),
@@ -406,6 +411,8 @@ def test_what_is_sent_is_what_the_app_gets(name: str, sent: Sent) -> None:
     assert unquote(scope["raw_path"].decode()) == scope["path"]
     if path is once:
         assert scope["raw_path"] == sent.path.encode()
+    elif path is by_rest_api:
+        assert scope["raw_path"] == b"/" + sent.path.lstrip("/").encode()
     if query is None:
         assert scope["query_string"] == sent.query.encode()
     elif name in ("HTTP API 1.0", "REST API"):
@@ -600,6 +607,10 @@ def test_the_same_as_uvicorn_behind_a_proxy_that_takes_the_stage_off() -> None:
         ("/x", "/prod/x/", ("/prod/x", b"/prod/x", "/prod")),
         ("/", "/prod/", ("/prod/", b"/prod/", "/prod")),
         ("/", "/prod", ("/prod/", b"/prod/", "/prod")),
+        # Recorded on AWS: test_lambda_aws_proxy_integration of localstack/localstack.
+        ("/x", "/prod//x", ("/prod/x", b"/prod/x", "/prod")),
+        ("/x/", "/prod//x/", ("/prod/x/", b"/prod/x/", "/prod")),
+        ("/x", "//x", ("/x", b"/x", "")),
         ("/x", "/x", ("/x", b"/x", "")),
         ("/x", None, ("/x", b"/x", "")),
         ("/x", "/something/else", ("/x", b"/x", "")),
