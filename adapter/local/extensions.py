@@ -152,7 +152,7 @@ def parse_events(body: bytes) -> list[str]:
     """The events of `{"events": [...]}`; none if it names none. Raises ExtensionError."""
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExtensionError("InvalidRequestFormat", str(error)) from None
     events = value.get("events") if isinstance(value, dict) else value
     if events is None:

@@ -217,5 +217,5 @@ def describe(error: FunctionError) -> str:
     try:
         payload = json.loads(error.payload)
         return f"{payload['errorType']}: {payload['errorMessage']}".replace("\n", " ")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return error.type

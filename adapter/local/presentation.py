@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TextIO
@@ -13,6 +14,18 @@ from rich.console import Console
 from adapter.local.timeline import Timeline
 
 LogFormat = Literal["text", "json"]
+
+# What a terminal obeys, or what breaks or reorders a line, save the tab.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# How Lambda's lines, and the two of ours beside them, begin, be it after what cannot be seen.
+PLATFORM = re.compile(
+    r"\W*+(INIT_START|INIT_REPORT|TIMELINE|RequestId:|\S++\s++RequestId:|\S++\s++\S++\s++Task timed out)"
+)
+
+
+def show_controls(text: str) -> str:
+    """Control characters as Python writes them: one line, and nothing that a terminal obeys."""
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 @dataclass(frozen=True)
@@ -53,10 +66,17 @@ class Text:
         self._console = Console(file=stream, highlight=False) if stream.isatty() else None
 
     def terminal(self, record: Record) -> str:
-        return LINES[record.type](record, record.fields)
+        text = self.cloudwatch(record)
+        return harmless(text) if self._console is not None and record.type == "function" else text
 
     def cloudwatch(self, record: Record) -> str:
-        return self.terminal(record)
+        """The function's lines as they are; in other records, which may quote it, control characters are shown."""
+        if record.type == "function":
+            return str(record.fields["line"])
+        fields = {
+            name: show_controls(value) if isinstance(value, str) else value for name, value in record.fields.items()
+        }
+        return LINES[record.type](record, fields)
 
     def timeline(self, timeline: Timeline, time: datetime.datetime) -> str:
         if self._console is None:
@@ -74,7 +94,8 @@ class JSON:
     """
 
     def terminal(self, record: Record) -> str:
-        return envelope(record, embedded(record.fields["line"]) if record.type == "function" else record.fields)
+        is_line = record.type == "function"
+        return envelope(record, embedded(record.fields["line"]) if is_line else json.dumps(record.fields))
 
     def cloudwatch(self, record: Record) -> str | None:
         if record.type == "platform.runtimeDone":
@@ -88,21 +109,25 @@ class JSON:
 PRESENTATIONS: dict[LogFormat, Callable[[TextIO], Presentation]] = {"text": Text, "json": lambda stream: JSON()}
 
 
-def envelope(record: Record, content: Any) -> str:
-    return json.dumps({"time": record.timestamp, "type": record.type, "record": content})
+def envelope(record: Record, content: str) -> str:
+    return f'{{"time": {json.dumps(record.timestamp)}, "type": {json.dumps(record.type)}, "record": {content}}}'
 
 
-def embedded(line: str) -> Any:
-    """A line that is a JSON object, as that object; any other as it is."""
-    if not line.startswith("{"):
-        return line
-    try:
-        value = json.loads(line)
-        # What Python reads and JSON does not have: NaN, and numbers that are infinite here.
-        json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError):
-        return line
-    return value
+def embedded(line: str) -> str:
+    """As JSON: a line that is an object, as that object; any other as a string."""
+    if line.startswith("{"):
+        try:
+            # Not what Python reads and JSON does not have: NaN, and numbers that are infinite here.
+            return json.dumps(json.loads(line), allow_nan=False)
+        except (ValueError, RecursionError):
+            pass
+    return json.dumps(line)
+
+
+def harmless(lines: str) -> str:
+    """The function's lines for a terminal: it obeys nothing in them, and none can be taken for one of Lambda's."""
+    shown = [show_controls(line) for line in lines.split("\n")]
+    return "\n".join(f"> {line}" if PLATFORM.match(line) else line for line in shown)
 
 
 def response(record: Record, fields: Mapping[str, Any]) -> str:
@@ -146,7 +171,6 @@ def report(record: Record, fields: Mapping[str, Any]) -> str:
 
 
 LINES: dict[str, Callable[[Record, Mapping[str, Any]], str]] = {
-    "function": lambda record, fields: fields["line"],
     "local": lambda record, fields: fields["message"],
     "local.response": response,
     "local.streamError": stream_error,

@@ -67,6 +67,17 @@ async def test_three_attempts_with_one_request_id() -> None:
         await url.terminal.until("^REPORT", 4)
 
 
+@pytest.mark.parametrize(
+    "error", ["[" * 100_000, '{"errorType": "a\\n\\u001b[2Jb", "errorMessage": ""}'], ids=["deep", "control"]
+)
+async def test_an_error_of_any_json_fails_its_attempt(error: str) -> None:
+    async with local_lambda() as url:
+        await send(url, ["post", "error", error, {"Lambda-Runtime-Function-Error-Type": "Function.NoTea"}])
+        what = r"(Function\.NoTea|a b|a \\x1b\[2Jb: )"
+        await url.terminal.until(rf"failed, attempt 3 of 3: {what}\. The event is discarded$")
+        assert (await url.run(OK)).status_code == 200
+
+
 async def test_a_second_attempt_that_succeeds_is_the_last(gate: Gate, tmp_path: Path) -> None:
     repaired = tmp_path / "repaired"
     async with local_lambda() as url:

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter.local.invocation import FunctionError, Invocation
+from adapter.local.invocation import FunctionError, Invocation, describe
 from adapter.local.log import Log, Report
 from adapter.local.process import MAX_LINE, Lines
 
@@ -94,6 +95,12 @@ CALLS: list[tuple[Callable[[Log, Invocation], None], str, dict[str, Any] | str, 
         "local.streamError",
         {"requestId": "an-id", "errorType": "Function.Oops", "error": '{"a": 1}'},
         'RequestId: an-id Error in mid-stream: Function.Oops: {"a": 1}\n',
+    ),
+    (
+        lambda log, invocation: log.stream_error(invocation, FunctionError("Function.\x9bOops", b"a\nREPORT \x1b[2J")),
+        "local.streamError",
+        {"requestId": "an-id", "errorType": "Function.\x9bOops", "error": "a\nREPORT \x1b[2J"},
+        "RequestId: an-id Error in mid-stream: Function.\\x9bOops: a\\nREPORT \\x1b[2J\n",
     ),
     (
         lambda log, invocation: log.stream_error(invocation, FunctionError("Function.Oops")),
@@ -212,6 +219,78 @@ def test_every_line_is_json(line: str) -> None:
     stream = io.StringIO()
     Log(stream, "json").function(line, None)
     assert len(records(stream)) == 1
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('{"a":[', "]}")])
+async def test_nesting_of_any_depth_is_one_line(opening: str, closing: str) -> None:
+    """Also where Python reads it, and has no room left to write it."""
+    for depth in (*range(1, 400, 50), *range(400, 1100), *range(1100, 40_000, 1000)):
+        line = opening * depth + "1" + closing * depth
+        stream = io.StringIO()
+        Log(stream, "json").function(line, None)
+        assert len(stream.getvalue().splitlines()) == 1
+        error = f'{{"errorType": "T", "errorMessage": {line}}}'.encode()
+        assert "\n" not in describe(FunctionError("Function.Oops", error))
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+CONTROLS = st.sampled_from([*map(chr, (*range(32), *range(127, 160))), "\u2028", "\u2029", "\u202e", "\u2066"])
+OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@given(st.text(st.one_of(CONTROLS, st.characters())))
+def test_a_terminal_obeys_nothing_of_the_functions(line: str) -> None:
+    screen = Screen()
+    Log(screen).function(line, None)
+    Log(screen).line(f"Hint: {line}")
+    assert not OBEYED.search(screen.getvalue())
+    assert screen.getvalue().count("\n") == line.count("\n") + 2
+
+
+PLATFORM_LINES = [
+    "START RequestId: an-id Version: $LATEST",
+    "END RequestId: an-id",
+    "REPORT RequestId: an-id\tDuration: 1.00 ms",
+    "RESPONSE RequestId: an-id\tStatus: 200",
+    "RequestId: an-id Error: no tea",
+    "2026-01-02T03:04:05.678Z an-id Task timed out after 3.00 seconds",
+    "INIT_START Runtime Version: python:3.13",
+    "INIT_REPORT Init Duration: 1.00 ms",
+    "TIMELINE ----####",
+    "\u200bREPORT  RequestId: an-id",
+    " END RequestId: an-id",
+]
+
+
+@pytest.mark.parametrize("line", PLATFORM_LINES)
+@pytest.mark.parametrize("before", ["", "path /\n", "[ERROR] oops\n"])
+def test_a_line_of_the_functions_is_not_taken_for_lambdas(line: str, before: str) -> None:
+    screen, pipe = Screen(), io.StringIO()
+    for stream in (screen, pipe):
+        Log(stream).function(before + line, None)
+    assert screen.getvalue() == f"{before}> {line}\n"
+    assert pipe.getvalue() == f"{before}{line}\n"
+
+
+def test_a_terminal_shows_the_functions_other_lines_as_they_are() -> None:
+    screen = Screen()
+    text = (
+        "[ERROR] ValueError: \u00fc\tpath /\nTraceback (most recent call last):\n  START of it\nREPORT 1\nEnd RequestId"
+    )
+    Log(screen).function(text, None)
+    assert screen.getvalue() == f"{text}\n"
+
+
+@pytest.mark.parametrize("characters", [".", "a ", "\u200b", "START ", " ", "\x1b"])
+def test_a_long_line_takes_no_time(characters: str) -> None:
+    screen = Screen()
+    started = time.process_time()
+    Log(screen).function((characters * MAX_LINE)[:MAX_LINE], None)
+    assert time.process_time() - started < 5  # one that looks back and forth takes hours
 
 
 async def test_an_invocation_keeps_what_cloudwatch_has() -> None:

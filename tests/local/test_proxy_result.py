@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from typing import Any
 
@@ -277,6 +278,17 @@ def test_refused_headers(form: ResultForm, value: Any, complaint: str) -> None:
 def test_not_json(form: ResultForm, payload: bytes) -> None:
     with pytest.raises(MalformedError, match="it is not JSON"):
         read(payload, form)
+
+
+@every_form
+@pytest.mark.parametrize("name", ["statusCode", "headers", "body", "isBase64Encoded", "multiValueHeaders", "cookies"])
+def test_nesting_of_any_depth_is_refused_or_can_be_sent(form: ResultForm, name: str) -> None:
+    """Also where Python reads it, and has no room left to quote it."""
+    for depth in (*range(1, 900, 100), *range(900, 1020), 100_000):
+        payload = f'{{"{name}": {"[" * depth}{"]" * depth}}}'.encode()
+        for more in (b"", b'"statusCode": 200, ' if name != "statusCode" else b""):
+            with contextlib.suppress(MalformedError):
+                read(b"{" + more + payload[1:], form)
 
 
 def test_a_character_that_is_none() -> None:

@@ -98,7 +98,10 @@ def fields(value: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def brief(value: object) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "something that is nested too deeply"
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
