@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import socket
 import struct
 import tempfile
 import termios
 from collections.abc import Callable
-from pathlib import Path
 
 from adapter.local.process import READ_SIZE, Lines
 
@@ -22,10 +22,19 @@ class LogSocket:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._outputs: dict[socket.socket, Lines] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="lambda-log-")
-        self.path = str(Path(self._folder.name) / "socket")
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.path)
+        # The socket has a name for this moment only, so that a SIGKILL leaves nothing in the temporary folder. Workers
+        # reach it by way of this process's descriptor. So does `bind`: a socket's path has at most 107 bytes, and the
+        # folder's may have more.
+        with tempfile.TemporaryDirectory(prefix="lambda-log-") as folder:
+            descriptor = os.open(folder, os.O_PATH)
+            try:
+                name = f"/proc/self/fd/{descriptor}/socket"
+                self._listener.bind(name)
+                self._descriptor = os.open(name, os.O_PATH)
+            finally:
+                os.close(descriptor)
+        self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
         self._listener.listen()
         self._listener.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
@@ -47,7 +56,7 @@ class LogSocket:
         self._listener.close()
         for output in list(self._outputs):
             self._end(output)
-        self._folder.cleanup()
+        os.close(self._descriptor)
 
     def _accept(self) -> None:
         try:
