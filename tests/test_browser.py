@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Of a site that its own DNS server says to be this machine.
+    "--host-resolver-rules=MAP evil.test 127.0.0.1",
 ]
 DEADLINE = 60.0  # seconds; a cold start on a busy machine takes a few of them
 WORK_SECONDS = 3.0
@@ -146,3 +150,63 @@ def test_slack_is_answered_and_gets_the_result_later(page: Page) -> None:
 def worked_on(page: Page, card: str) -> float:
     """Seconds from the answer to the result. From the answer, because before it there may be a cold start."""
     return (milliseconds(page, f"#{card}-result") - milliseconds(page, f"#{card}-status")) / 1000
+
+
+class AnySite(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>any site</title>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def any_site() -> Iterator[int]:
+    """The port of another site."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), AnySite) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1", "localhost"])
+def test_another_sites_page_does_not_invoke_the_function(
+    page: Page, function_url: str, log: Path, any_site: int, host: str
+) -> None:
+    """A POST of text/plain, with an event of its choice, needs nobody's leave: the page just cannot read the reply."""
+    invoke = f"{function_url}2015-03-31/functions/any/invocations"
+    with page.context.browser.new_context() as context, context.new_page() as other:  # type: ignore[union-attr]
+        other.goto(f"http://{host}:{any_site}/")
+        starts = log.read_text().count("START RequestId")
+        other.evaluate("url => fetch(url, {method: 'POST', mode: 'no-cors', body: '{}'})", invoke)
+        assert log.read_text().count("A request was refused with 403: a web page in a browser sent it")
+        assert log.read_text().count("START RequestId") == starts
+        # And where the browser goes to the reply.
+        other.set_content(
+            f"""<form method="post" enctype="text/plain" action="{invoke}"><input name='{{"forged": "' value='"}}'>
+            <button>send</button></form>"""
+        )
+        with other.expect_response(invoke) as response:
+            other.click("button")
+        assert response.value.status == 403
+
+
+@pytest.mark.parametrize("path", ["", "2015-03-31/functions/any/invocations"])
+def test_a_site_whose_name_becomes_this_machines_reads_nothing(
+    page: Page, function_url: str, log: Path, path: str
+) -> None:
+    with page.context.browser.new_context() as context, context.new_page() as other:  # type: ignore[union-attr]
+        starts = log.read_text().count("START RequestId")
+        url = function_url.replace("127.0.0.1", "evil.test")
+        response = other.goto(url)
+        assert response is not None
+        assert response.status == 403
+        assert "--allow-host NAME" in other.inner_text("body")
+        status = other.evaluate(
+            "url => fetch(url, {method: 'POST', body: '{}'}).then(reply => reply.status)", url + path
+        )
+        assert status == 403
+        assert log.read_text().count("START RequestId") == starts

@@ -39,7 +39,9 @@ async def run(command_line: CommandLine, listeners: Mapping[str, socket.socket],
         # nohup has SIGHUP ignored.
         if signal_number != signal.SIGHUP or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal_number, stop.set)
-    return await serve(command_line.configuration, listeners, log, stop, command_line.reload)
+    return await serve(
+        command_line.configuration, listeners, log, stop, command_line.reload, command_line.allowed_hosts
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -14,6 +14,7 @@ import adapter
 from adapter.local.configuration import Configuration
 from adapter.local.parser import FUNCTION_URL, FURTHER_FRONTS, fail, parser
 from adapter.local.template import NAMES, TemplateError, TemplateFunction, read
+from adapter.local.web_pages import host_name
 
 T = TypeVar("T")
 
@@ -42,10 +43,12 @@ MAX_PORT = 65535
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What is asked for. `ports` has each front's port, 0 for any; `notes` are lines for the terminal."""
+    """What is asked for. `ports` has each front's port, 0 for any; `notes` are lines for the terminal. Requests for
+    the `allowed_hosts` are answered, besides those for this machine."""
 
     configuration: Configuration
     host: str
+    allowed_hosts: Sequence[str]
     ports: Mapping[str, int]
     reload: bool
     notes: Sequence[str]
@@ -68,7 +71,15 @@ def parse(arguments: Sequence[str] | None) -> CommandLine:
         configuration, notes = configure(given, function)
     except TemplateError as error:
         fail(str(error), 2)
-    return CommandLine(configuration, given.host, ports(given.port, given.fronts), given.reload, notes)
+    allowed_hosts = [given.host.lower(), *map(allowed_host, given.allowed_hosts)]
+    return CommandLine(configuration, given.host, allowed_hosts, ports(given.port, given.fronts), given.reload, notes)
+
+
+def allowed_host(name: str) -> str:
+    """Return the name as it is compared; exits with status 2 and one line if it is none."""
+    if (found := host_name(name)) is None or ":" in name:
+        fail(f"--allow-host: a name such as example.com, without scheme and port, not {name!r}", 2)
+    return found
 
 
 def template_function(given: argparse.Namespace) -> TemplateFunction | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import h11
 
 from adapter.local.connection import Connection
+from adapter.local.web_pages import is_from_web_page
 
 UNREAD = 0.1  # seconds for what a process had sent before its end
 
@@ -77,7 +78,10 @@ class Listener(ABC):
                 connection = Connection(reader, writer)
                 while (request := await connection.request()) is not None:
                     with member(self._answering):
-                        await self.dispatch(connection, request)
+                        if is_from_web_page(request.headers):
+                            await connection.reply(403, b"the Runtime API is for the runtime, and not for web pages\n")
+                        else:
+                            await self.dispatch(connection, request)
                     if self._is_gone or not await connection.finish():
                         break
             except ConnectionError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from adapter import __version__
+from adapter.local.presentation import show_controls
 from adapter.local.server import FRONTS
 
 # The front that is always there, on --port.
@@ -74,6 +75,14 @@ def parser() -> argparse.ArgumentParser:
 
     add = result.add_argument_group("fronts").add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="allowed_hosts",
+        help="answer for this Host too, as a tunnel's, where only localhost is; .NAME for all below; may be repeated",
+    )
     add("--port", type=int, default=8000, help="the function URL's, 0 for any (default: 8000)")
     add(
         "--invoke-mode",
@@ -97,5 +106,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 def fail(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"function-url: {message}\n")
+    sys.stderr.write(f"function-url: {show_controls(message)}\n")
     sys.exit(status)

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from adapter.local.asynchronous import EventQueue
 from adapter.local.configuration import Configuration
@@ -15,15 +17,17 @@ from adapter.local.fronts.alb import ALB, ALB_MULTI_VALUE
 from adapter.local.fronts.function_url import FunctionURL
 from adapter.local.fronts.http_api import HTTP_API, HTTP_API_1_0
 from adapter.local.fronts.invoke import InvokeAPI
+from adapter.local.fronts.request import TargetError, has_two_lengths, origin_form
 from adapter.local.fronts.rest_api import REST_API, REST_API_STREAM
 from adapter.local.function import Function
 from adapter.local.invocation import Invocable, describe
 from adapter.local.log import Log
 from adapter.local.managed_instance import ManagedInstance
 from adapter.local.reload import watch, watched
+from adapter.local.web_pages import HostCheck, is_loopback, refuse
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
 
 class Front(Protocol):
@@ -70,8 +74,20 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class HTTPProtocol(H11Protocol):
+    """uvicorn's, save that it answers a request once when that turns out to be no HTTP inside its body."""
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # now: its front may send something before the connection is lost
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # a reply is under way, or its request was a HEAD
+            self.transport.close()
+
+
 class Ports:
-    """Which front a request is for: each listens on a port of its own."""
+    """Which front a request is for: each listens on a port of its own, and gets a path for a target."""
 
     def __init__(self, fronts: Mapping[int, ASGI3Application]) -> None:
         self._fronts = fronts
@@ -79,14 +95,28 @@ class Ports:
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"a front has no {scope['type']}")
-        if scope["method"] == "CONNECT":  # for proxies: h11 would take a 200 for a tunnel
-            await send({"type": "http.response.start", "status": 400, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if has_two_lengths(scope):
+            send = closing(send)  # RFC 9112, 6.3
+        try:
+            request = origin_form(scope)
+        except TargetError as error:
+            await refuse(send, 400, f"Bad request: {error}.")
             return
         server = scope["server"]
         if server is None or server[1] is None:
             raise RuntimeError("a request comes to a port")
-        await self._fronts[server[1]](scope, receive, send)
+        await self._fronts[server[1]](request, receive, send)
+
+
+def closing(send: ASGISendCallable) -> ASGISendCallable:
+    """The connection ends with the reply."""
+
+    async def send_and_close(message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return send_and_close
 
 
 class Paths:
@@ -103,10 +133,15 @@ class Paths:
 
 
 async def serve(
-    configuration: Configuration, listeners: Mapping[str, socket.socket], log: Log, stop: asyncio.Event, reload: bool
+    configuration: Configuration,
+    listeners: Mapping[str, socket.socket],
+    log: Log,
+    stop: asyncio.Event,
+    reload: bool,
+    allowed_hosts: Collection[str] = (),
 ) -> int:
     """Serve the function until `stop` is set, each front (by its name in FRONTS) on a bound and listening socket; the
-    exit status.
+    exit status. One that only this machine reaches answers for no other host, save the `allowed_hosts`.
 
     The first environment starts before the first request, so that a function that cannot be imported says so at once.
     """
@@ -134,11 +169,17 @@ async def serve(
             if error is not None and not reload:
                 log.line(f"The function failed its init: {describe(error)}")
                 return STARTUP_FAILURE
-            ports = {listener.getsockname()[1]: FRONTS[name](function, log) for name, listener in listeners.items()}
+            ports: dict[int, ASGI3Application] = {
+                listener.getsockname()[1]: FRONTS[name](function, log) for name, listener in listeners.items()
+            }
             events = EventQueue(function, log, tasks)
             if "function-url" in listeners:
                 port = listeners["function-url"].getsockname()[1]
                 ports[port] = Paths(ports[port], InvokeAPI(function, log, events))
+            for listener in listeners.values():
+                host, port = listener.getsockname()[:2]
+                if is_loopback(host):
+                    ports[port] = HostCheck(ports[port], allowed_hosts, log)
             server = Server(server_config(Ports(ports)), function)
             serving = tasks.create_task(server.serve(sockets=list(listeners.values())))
             ready.set()
@@ -165,7 +206,7 @@ def server_config(front: ASGI3Application) -> uvicorn.Config:
     logging.getLogger("uvicorn.error").addFilter(is_not_of_an_upgrade)
     return uvicorn.Config(
         front,
-        http="h11",
+        http=HTTPProtocol,
         ws="none",
         lifespan="off",
         proxy_headers=False,

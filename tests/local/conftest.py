@@ -8,7 +8,7 @@ import io
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,15 +101,17 @@ async def local_lambda(
     front: str = "function-url",
     scripted: bool = True,
     reload: bool = False,
+    address: str = "127.0.0.1",
+    allowed_hosts: Sequence[str] = (),
     **configuration: Any,
 ) -> AsyncIterator[LocalLambda]:
     terminal, stop = Terminal(), asyncio.Event()
     configured = Configuration(
         handler, **{"app_dir": FUNCTIONS, "command": SCRIPTED if scripted else None, **configuration}
     )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((address, 0)) as listener:
         serving = asyncio.create_task(
-            serve(configured, {front: listener}, Log(terminal, configured.log_format), stop, reload)
+            serve(configured, {front: listener}, Log(terminal, configured.log_format), stop, reload, allowed_hosts)
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         limits = httpx.Limits(max_connections=None)

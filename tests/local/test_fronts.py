@@ -425,7 +425,7 @@ async def test_buffered_reply_does_not_hold_the_function_up() -> None:
         host, port = running.listener.getsockname()
         with socket.create_connection((host, port)) as client:
             client.sendall(
-                b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+                b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
                 % (len(body), body)
             )
             await running.terminal.until(r"^RESPONSE .*\tBytes: 5000000$")

@@ -241,7 +241,7 @@ async def test_header_limit(url: LocalLambda) -> None:
 
 async def test_event(url: LocalLambda) -> None:
     """What uvicorn hands over, end to end: raw path and query, repeated headers, cookies, the client's own host."""
-    async with local_lambda("main.handler", scripted=False) as real:
+    async with local_lambda("main.handler", scripted=False, allowed_hosts=["my.host"]) as real:
         port = httpx.URL(real.url).port
         headers = [
             ("Cookie", "a=1; b=2"),

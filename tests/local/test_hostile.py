@@ -66,7 +66,7 @@ class Client:
 
 def post(*steps: list[Any], more: bytes = b"") -> bytes:
     body = json.dumps(steps).encode()
-    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n%b" % (
+    return b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n%b" % (
         len(body),
         more,
         body,
@@ -87,24 +87,24 @@ def chunked(*chunks: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
 
 
-HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 NO_HTTP = {
     "nothing": b"\r\n\r\n",
     "NULs": bytes(1000) + b"\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) + b"\r\n\r\n",
     "no version": b"GET /\r\n\r\n",
     "no target": b"GET HTTP/1.1\r\n\r\n",
-    "a target that is not ASCII": b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a target that is not ASCII": b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
-    "a header without a colon": b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
-    "a header with a NUL": b"GET / HTTP/1.1\r\nHost: x\r\na: \0\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n",
+    "a header without a colon": b"GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
+    "a header with a NUL": b"GET / HTTP/1.1\r\nHost: localhost\r\na: \0\r\n\r\n",
     "a length below zero": HEAD + b"Content-Length: -5\r\n\r\nabcde",
     "a length that is no number": HEAD + b"Content-Length: five\r\n\r\nabcde",
     "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
     "a length of many digits": HEAD + b"Content-Length: %b\r\n\r\n" % (b"9" * 5000),
     "an unknown coding": HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
-    "more than the header limit": b"GET / HTTP/1.1\r\nHost: x\r\na: " + b"a" * 1_500_000,
+    "more than the header limit": b"GET / HTTP/1.1\r\nHost: localhost\r\na: " + b"a" * 1_500_000,
     "a request line without an end": b"GET /" + b"a" * 1_500_000,
 }
 
@@ -157,6 +157,143 @@ async def test_an_upgrade(url: LocalLambda, caplog: pytest.LogCaptureFixture) ->
         assert (await url.client.post("/", json=WORKS, headers=headers)).text == "works"
     assert not caplog.records
     assert url.terminal.getvalue().count("Hint: Function URL has no WebSockets") == 1
+
+
+async def exchange(running: LocalLambda, *data: bytes) -> bytes:
+    """All that comes back before the connection is closed."""
+    client = await connect(running)
+    await client.send(*data)
+    reply = await asyncio.wait_for(client.reader.read(-1), PATIENCE)
+    await client.close()
+    return reply
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"OPTIONS * HTTP/1.1",
+        b"GET * HTTP/1.1",
+        b"GET a HTTP/1.1",
+        b"GET ?a=/ HTTP/1.1",
+        b"GET localhost:80 HTTP/1.1",
+        b"GET ftp://localhost/ HTTP/1.1",
+        b"GET http:///a HTTP/1.1",
+        b"GET http:/a HTTP/1.1",
+        b"GET http://localhost@localhost/ HTTP/1.1",
+        b"HEAD * HTTP/1.1",
+        b"CONNECT / HTTP/1.1",
+    ],
+)
+async def test_a_target_without_a_path_is_a_400(
+    url: LocalLambda, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await exchange(url, line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")).startswith(
+        b"HTTP/1.1 400 "
+    )
+    assert "START RequestId" not in url.terminal.getvalue()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query", "host"),
+    [
+        (b"http://localhost/a%20b/..?c=d", "/a%20b/..", "c=d", "localhost"),
+        (b"http://localhost", "/", "", "localhost"),
+        (b"HTTPS://LOCALHOST:81?c", "/", "c", "LOCALHOST:81"),
+        (b"http://[::1]:81/http://x/?/?", "/http://x/", "/?", "[::1]:81"),
+        (b"//localhost/a", "//localhost/a", "", "127.0.0.1"),
+    ],
+)
+async def test_an_absolute_target_is_its_path_and_its_host(target: bytes, path: str, query: str, host: str) -> None:
+    async with local_lambda("main.handler", scripted=False) as url:
+        request = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n" % target
+        _, _, body = (await exchange(url, request)).partition(b"\r\n\r\n")
+    event = json.loads(re.findall(rb"{.*}", body)[0])["event"]
+    assert (event["rawPath"], event["requestContext"]["http"]["path"], event["rawQueryString"]) == (path, path, query)
+    assert event["headers"]["host"] == host
+
+
+async def test_an_absolute_target_reaches_the_invoke_api(url: LocalLambda) -> None:
+    target = b"http://localhost/2015-03-31/functions/f"
+    assert b"UnknownOperationException" in await exchange(
+        url, b"POST %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % target
+    )
+
+
+@pytest.mark.parametrize("length", [0, 5, 99_999_999])
+async def test_a_body_with_two_lengths_ends_its_connection(length: int) -> None:
+    """Another server might take what follows it for a request, or not: it is none here."""
+    async with local_lambda("main.handler", scripted=False) as url:
+        smuggled = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        lengths = b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n" % length
+        replies = await exchange(url, HEAD, lengths, chunked(b"hello") + b"0\r\n\r\n", smuggled)
+    assert replies.count(b"HTTP/1.1 ") == 1
+    assert replies.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nconnection: close\r\n" in replies.lower()
+    event = json.loads(re.findall(rb"{.*}", replies)[0])["event"]
+    assert event["body"] == "hello"
+    assert "content-length" not in event["headers"]
+    assert url.terminal.getvalue().count("START RequestId") == 1
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"POST"])
+@pytest.mark.parametrize("target", [b"/", b"*", b"/2015-03-31/functions/f/invocations"])
+async def test_what_turns_out_to_be_no_http_is_answered_once(
+    url: LocalLambda, method: bytes, target: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"%b %b HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nTransfer-Encoding: chunked\r\n\r\n" % (method, target)
+    for parts in ([head + b"zz\r\n"], [head, b"2\r\n[]\r\n", b"zz\r\n"]):
+        assert (await exchange(url, *parts)).count(b"HTTP/1.1") <= 1
+    assert {record.getMessage() for record in caplog.records} <= {"Invalid HTTP request received."}
+    assert (await url.run(*WORKS)).text == "works"
+
+
+OTHERS = [
+    *("evil.test", "x", "localhost.evil.test", "127.0.0.1.evil.test", "evil-localhost", "10.0.0.1", "0.0.0.0"),
+    *("[fe80::1]", "evil.test:80", "localhost@evil.test", "evil.test#localhost", "localhost:80:80", "", "[::1", "\xe9"),
+]
+
+
+@pytest.mark.parametrize("host", OTHERS)
+@pytest.mark.parametrize("path", ["/", "/2015-03-31/functions/f/invocations"])
+async def test_another_host_is_refused(url: LocalLambda, host: str, path: str) -> None:
+    """As a web page sends it whose name is suddenly this machine's."""
+    request = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]"
+    head, _, text = (await exchange(url, request.encode("latin-1"))).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert f"its Host is {host!a}, and not localhost; --allow-host NAME allows another one" in text.decode()
+    await url.terminal.until("^A request was refused with 403: its Host is ")
+    assert "START RequestId" not in url.terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LocalHost.:1",
+        "app.localhost:80",
+        "127.0.0.1",
+        "127.1.2.3:9",
+        "[::1]:80",
+        "evil.test:1",
+        "a.b.test",
+    ],
+)
+async def test_this_machine_and_allowed_hosts_are_served(host: str) -> None:
+    async with local_lambda(allowed_hosts=("evil.test", ".b.test")) as url:
+        reply = await url.client.post("/", json=WORKS, headers={"host": host})
+        assert reply.text == "works"
+        assert (await url.client.post("/", json=WORKS, headers={"host": "b.test"})).status_code == 403
+
+
+async def test_an_absolute_target_names_another_host(url: LocalLambda) -> None:
+    request = b"GET http://evil.test/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert (await exchange(url, request)).startswith(b"HTTP/1.1 403 ")
+
+
+async def test_who_listens_beyond_this_machine_has_any_name() -> None:
+    async with local_lambda(address="0.0.0.0") as url:
+        assert (await url.client.post("/", json=WORKS, headers={"host": "evil.test"})).text == "works"
 
 
 @pytest.mark.parametrize("coding", [b"Content-Length: 20000000", b"Transfer-Encoding: chunked"])
@@ -337,15 +474,15 @@ async def be_hostile(address: tuple[str, int], kind: int) -> None:
         elif kind == 3:
             await client.send(HEAD + b"Content-Length: 5000000\r\n\r\n", bytes(4_000_000))
         elif kind == 4:
-            await client.send(b"GET /stream/20 HTTP/1.1\r\nHost: x\r\n\r\n")
+            await client.send(b"GET /stream/20 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         elif kind == 5:
-            await client.send(b"GET /stream/20 HTTP/1.1\r\nHost: x\r\n\r\n")
+            await client.send(b"GET /stream/20 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             if b" 200 " in await client.reply():
                 await client.skip(2_000_000)
         elif kind == 6:
-            await client.send(b"GET / HTTP/1.1\r\nHost: x\r\na: " + b"a" * 900_000)
+            await client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\na: " + b"a" * 900_000)
         else:
-            await client.send(b"GET /stream/20 HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+            await client.send(b"GET /stream/20 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
     client.reset()
 
 

@@ -454,6 +454,48 @@ async def test_what_else_is_on_its_paths(url: LocalLambda) -> None:
     assert reply.status_code == 201
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.test"},
+        {"origin": "null"},
+        {"origin": "http://localhost:8000"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+async def test_a_web_page_is_refused(url: LocalLambda, headers: dict[str, str]) -> None:
+    for method, path in (
+        ("POST", PATH),
+        ("POST", STREAM_PATH),
+        ("GET", PATH),
+        ("OPTIONS", PATH),
+        ("POST", "/2021-11-15/functions/"),
+    ):
+        content_type = {"content-type": "text/plain"}
+        reply = await url.client.request(method, path, content=script(OK), headers={**content_type, **headers})
+        assert reply.status_code == 403
+        assert "web pages have no access to its Invoke API" in reply.text
+        assert not [name for name in reply.headers if name.startswith("access-control-")]
+    assert url.terminal.getvalue().count("\nA request was refused with 403: a web page in a browser sent it") == 5
+    assert "START RequestId" not in url.terminal.getvalue()
+    # The function URL is for them.
+    assert (await url.client.post("/", json=[OK], headers=headers)).json() == {"a": 1}
+
+
+async def test_a_client_context_that_is_nested_deeply_is_passed_on_or_refused(
+    url: LocalLambda, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    for depth in (*range(100, 500, 100), *range(500, 1340, 6)):
+        context = '{"a":' + "[" * depth + "]" * depth + "}"
+        headers = {
+            "x-amz-client-context": base64.b64encode(context.encode()).decode(),
+            "x-amz-invocation-type": "DryRun",
+        }
+        assert (await url.client.post(PATH, content=b"{}", headers=headers)).status_code in (204, 400)
+    assert not caplog.records
+
+
 async def test_a_caller_that_goes_away(url: LocalLambda, gate: Gate) -> None:
     steps: list[list[Any]] = [
         ["open", "text/plain"],

@@ -675,3 +675,12 @@ async def test_close_ends_every_connection(harness: Harness, at: str) -> None:
         await harness.changed()
     await harness.api.close()
     assert await asyncio.wait_for(runtime.reader.read(), PATIENCE) == b""
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.test"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_a_web_page_gets_no_event(harness: Harness, headers: dict[str, str]) -> None:
+    page = await harness.connect()
+    for method, path in (("GET", NEXT), ("POST", f"{PREFIX}/init/error")):
+        status, text = await page.ask(method, path, headers=headers)
+        assert (status, text) == (403, "the Runtime API is for the runtime, and not for web pages\n")
+    assert harness.api.state is State.STARTED

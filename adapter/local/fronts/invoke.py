@@ -35,6 +35,7 @@ from adapter.local.invocation import (
     new_trace_id,
 )
 from adapter.local.log import Log
+from adapter.local.web_pages import is_from_web_page, refuse
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -113,8 +114,9 @@ class InvokeAPI:
     """Invoke and InvokeWithResponseStream, as an ASGI application.
 
     Every function name is accepted and is this function. Nothing is authorised: credentials may be any, the signature
-    is not read. A caller has its answer when the runtime has sent the whole of it, and the invocation goes on after
-    that; one who asks for the log's tail waits for the end of the invocation, as on Lambda.
+    is not read. Only web pages are refused: no developer has asked for what they send. A caller has its answer when the
+    runtime has sent the whole of it, and the invocation goes on after that; one who asks for the log's tail waits for
+    the end of the invocation, as on Lambda.
     """
 
     paths = (b"/2015-03-31/functions/", b"/2021-11-15/functions/")
@@ -127,6 +129,12 @@ class InvokeAPI:
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"the Invoke API has no {scope['type']}")
+        if is_from_web_page(scope["headers"]):
+            self._log.line("A request was refused with 403: a web page in a browser sent it to the Invoke API")
+            await refuse(
+                send, 403, "This local Lambda refused the request: web pages have no access to its Invoke API."
+            )
+            return
         configuration = self._function.configuration
         throttled = configuration.throttle and INVOKE_WITH_RESPONSE_STREAM.fullmatch(
             scope["raw_path"].decode("latin-1")
@@ -341,12 +349,12 @@ def read_client_context(value: str | None) -> str | None:
         raise refused(400, "InvalidRequestContentException", message)
     try:
         context = json.loads(base64.b64decode(value, validate=True))
+        if isinstance(context, dict):
+            return json.dumps(context)
     except (binascii.Error, ValueError, RecursionError):
-        context = None
-    if not isinstance(context, dict):
-        message = "Client context must be a valid Base64-encoded JSON object."
-        raise refused(400, "InvalidRequestContentException", message)
-    return json.dumps(context)
+        pass
+    message = "Client context must be a valid Base64-encoded JSON object."
+    raise refused(400, "InvalidRequestContentException", message)
 
 
 def read_tenant_id(value: str | None) -> str | None:

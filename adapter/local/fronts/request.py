@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,13 @@ if TYPE_CHECKING:
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 6 MB of request payload.
 MAX_EVENT = 6_291_456
+
+# RFC 9112, 3.2.2, without its query. RFC 9110, 4.2: no userinfo, and a host.
+ABSOLUTE_FORM = re.compile(rb"https?://([^/@]+)(/.*)?", re.IGNORECASE)
+
+
+class TargetError(Exception):
+    """The request's target is none that a server has; the message says why."""
 
 
 class ClientGoneError(Exception):
@@ -33,6 +41,30 @@ class Request:
     def header(self, name: str) -> str | None:
         """The last one of that name, in lower case."""
         return dict(self.headers).get(name)
+
+
+def origin_form(scope: HTTPScope) -> HTTPScope:
+    """Return the request with a path for its target, and with one length. Raises TargetError.
+
+    An absolute target's host replaces the Host header (RFC 9112, 3.2.2), a Transfer-Encoding a Content-Length (6.3).
+    """
+    headers, target = list(scope["headers"]), scope["raw_path"]
+    if scope["method"] == "CONNECT":  # h11 would take a 200 for a tunnel
+        raise TargetError("CONNECT is for proxies, and this is none")
+    if not target.startswith(b"/"):
+        match = ABSOLUTE_FORM.fullmatch(target)
+        if match is None:
+            raise TargetError("the request's target is neither a path, which begins with a slash, nor an http URL")
+        target = match[2] or b"/"
+        headers = [(b"host", match[1]), *((name, value) for name, value in headers if name != b"host")]
+    if has_two_lengths(scope):
+        headers = [(name, value) for name, value in headers if name != b"content-length"]
+    return {**scope, "raw_path": target, "headers": headers}
+
+
+def has_two_lengths(scope: HTTPScope) -> bool:
+    """Return whether a Content-Length is beside a Transfer-Encoding: another server may see another end of the body."""
+    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}
 
 
 async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable, limit: int = MAX_EVENT) -> bytes | None:
