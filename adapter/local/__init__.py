@@ -12,8 +12,9 @@
     managed_instance.py, managed_environment.py, managed_runtime_api.py, log_socket.py
                      the same four for Lambda Managed Instances: one environment, several invocations at a time
 
-    parser.py, command_line.py, template.py, intrinsics.py, configuration.py
-                     what is asked for, on the command line or by a SAM template
+    parser.py, command_line.py, template.py, intrinsics.py, configuration.py, env_file.py, files.py
+                     what is asked for, on the command line, by a SAM template or an env file
+    web_pages.py     what the pages in the developer's browser may not do
     log.py, presentation.py, timeline.py
                      what the terminal shows
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import TypeVar
 
 import adapter
 from adapter.local.configuration import Configuration
+from adapter.local.env_file import read_env_file
+from adapter.local.files import FileError
 from adapter.local.parser import FUNCTION_URL, FURTHER_FRONTS, fail, parser
 from adapter.local.template import NAMES, TemplateError, TemplateFunction, read
 from adapter.local.web_pages import host_name
@@ -20,6 +24,9 @@ T = TypeVar("T")
 
 # Lambda's own form: a module, dotted or a path, then the attribute.
 HANDLER = re.compile(r"[\w-]+([./][\w-]+)*\.\w+")
+
+# Of a function's name and, ASSUMPTION, of a region's.
+ARN_PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,17 @@ class CommandLine:
 def parse(arguments: Sequence[str] | None) -> CommandLine:
     """Exits with status 2 and one line if an argument, or what the template says, makes no sense."""
     given = parser().parse_args(arguments)
-    if given.env_file is not None and not given.env_file.is_file():
-        fail(f"--env-file: there is no file {str(given.env_file)!r}", 2)
-    try:
-        if given.env_file is not None:
-            given.env_file.read_text("utf-8")
-    except OSError as error:
-        fail(f"--env-file: {str(given.env_file)!r}: {error.strerror}", 2)
-    except UnicodeError:
-        fail(f"--env-file: {str(given.env_file)!r} is no text in UTF-8", 2)
+    if given.env_file is not None:
+        if not os.path.exists(given.env_file):
+            fail(f"--env-file: there is no file {str(given.env_file)!r}", 2)
+        try:
+            read_env_file(given.env_file)
+        except OSError as error:
+            fail(f"--env-file: {str(given.env_file)!r}: {error.strerror}", 2)
+        except UnicodeError:
+            fail(f"--env-file: {str(given.env_file)!r} is no text in UTF-8", 2)
+        except FileError as error:
+            fail(f"--env-file: {error}", 2)
     try:
         function = template_function(given)
         configuration, notes = configure(given, function)
@@ -88,7 +97,7 @@ def template_function(given: argparse.Namespace) -> TemplateFunction | None:
     if path is None:
         if given.handler is not None and given.function is None:
             return None
-        path = next((Path(name) for name in NAMES if Path(name).is_file()), None)
+        path = next((Path(name) for name in NAMES if os.path.isfile(name)), None)
         if path is None and given.handler is None:
             fail(f"which handler? Give one, such as main.handler; there is no {NAMES[0]} here to say it", 2)
         if path is None:
@@ -116,8 +125,8 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
     memory = chosen(given.memory, lambda template: template.memory(limits.least_memory), limits.least_memory)
     invoke_mode = chosen(given.invoke_mode, lambda template: template.invoke_mode, None)
     if not HANDLER.fullmatch(handler):
-        fail(f"the handler is module.attribute, such as main.handler, not {handler!r}", 2)
-    if not app_dir.is_dir():
+        fail(f"the handler is module.attribute, such as main.handler, not {reprlib.repr(handler)}", 2)
+    if not os.path.isdir(app_dir):
         fail(f"--app-dir: there is no folder {str(app_dir)!r}", 2)
     if given.runtime == "adapter" and (hides := hiding(app_dir)) is not None:
         fail(f"--runtime adapter: {str(hides)!r} hides the package of that name, which is the runtime: rename it", 2)
@@ -154,6 +163,9 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
         log_format=given.log_format,
         client=given.runtime,
     )
+    for variable, value in (("AWS_REGION", configuration.region), ("AWS_LAMBDA_FUNCTION_NAME", configuration.name)):
+        if not ARN_PART.fullmatch(value):
+            fail(f"{variable}: up to 64 letters, digits, - and _ (it is part of an ARN), not {value!r}", 2)
     notes = []
     if "AWS_LAMBDA_EXEC_WRAPPER" in configuration.variables(runtime_api=""):
         notes.append("AWS_LAMBDA_EXEC_WRAPPER is not run here; what this library's wrapper does is --runtime adapter")
@@ -178,7 +190,7 @@ def configure(given: argparse.Namespace, function: TemplateFunction | None) -> t
 def hiding(app_dir: Path) -> Path | None:
     """A module of the function's with our name: Python would find that first."""
     for path in (app_dir / "adapter" / "__init__.py", app_dir / "adapter.py"):
-        if path.is_file() and path.resolve() != Path(adapter.__file__):
+        if os.path.isfile(path) and path.resolve() != Path(adapter.__file__):
             return path
     return None
 
@@ -196,7 +208,7 @@ def ports(first: int, fronts: Sequence[str]) -> dict[str, int]:
         if name in result:
             fail(f"--front: {name} is there twice", 2)
         if equals:
-            if not port.isdecimal() or int(port) > MAX_PORT:
+            if not re.fullmatch("[0-9]{1,5}", port) or int(port) > MAX_PORT:
                 fail(f"--front: a port is from 0 to {MAX_PORT}, not {port!r}", 2)
             result[name] = int(port)
         else:

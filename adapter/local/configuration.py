@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dotenv import dotenv_values
+from adapter.local.env_file import read_env_file
 
 ACCOUNT = "123456789012"
 
@@ -128,7 +128,4 @@ class Configuration:
         return {**os.environ, **self.settings, **self._env_file_variables()}
 
     def _env_file_variables(self) -> Mapping[str, str]:
-        if self.env_file is None:
-            return {}
-        # A name without "=" has no value: python-dotenv gives None, and a process cannot have that.
-        return {name: value for name, value in dotenv_values(self.env_file).items() if value is not None}
+        return {} if self.env_file is None else read_env_file(self.env_file)

@@ -6,14 +6,27 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resou
 
 from __future__ import annotations
 
+import os
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from adapter.local.intrinsics import NO_VALUE, IntrinsicError, Intrinsics, Loader, UnknownValueError, is_intrinsic, text
+from adapter.local.env_file import find_fault
+from adapter.local.files import FileError, read_text
+from adapter.local.intrinsics import (
+    MAX_SHOWN,
+    NO_VALUE,
+    IntrinsicError,
+    Intrinsics,
+    Loader,
+    UnknownValueError,
+    is_intrinsic,
+    text,
+)
 
 NAMES = ("template.yaml", "template.yml")
 SAM, PLAIN = "AWS::Serverless::Function", "AWS::Lambda::Function"
@@ -28,7 +41,14 @@ DEFAULT_INVOKE_MODE = "BUFFERED"
 FRONTS = {"Api": "rest-api", "HttpApi": "http-api"}
 
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references.html
-DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:[^}]*\}\}")
+DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:[^{}]*\}\}")
+
+
+# Bytes (https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html).
+MAX_TEMPLATE = 1024 * 1024
+
+# Digits of a number: no property has as many.
+MAX_DIGITS = 9
 
 
 class TemplateError(Exception):
@@ -72,8 +92,8 @@ class TemplateFunction:
         if not isinstance(code, str) or code.startswith("s3://"):
             raise self._error(name, "is not a folder on this machine")
         folder = self._path.parent / code
-        if not folder.is_dir():
-            raise self._error(name, f"names a folder that is not there: {str(folder)!r}")
+        if not os.path.isdir(folder):
+            raise self._error(name, f"names a folder that is not there: {str(folder)[:MAX_SHOWN]!r}")
         return folder
 
     @property
@@ -95,7 +115,7 @@ class TemplateFunction:
             return "RESPONSE_STREAM"
         if mode == "BUFFERED":
             return "BUFFERED"
-        raise self._error("InvokeMode", f"is RESPONSE_STREAM or BUFFERED, not {mode!r}")
+        raise self._error("InvokeMode", f"is RESPONSE_STREAM or BUFFERED, not {reprlib.repr(mode)}")
 
     @property
     def fronts(self) -> list[str]:
@@ -118,9 +138,11 @@ class TemplateFunction:
                     continue
                 if reference := DYNAMIC_REFERENCE.search(text(resolved)):
                     raise UnknownValueError(reference[0])
-                known[str(name)] = text(resolved)
+                if (fault := find_fault(name, text(resolved))) is not None:
+                    raise self._error(f"Environment.Variables.{name}", fault)
+                known[name] = text(resolved)
             except UnknownValueError as error:
-                unknown[str(name)] = str(error)
+                unknown[name] = str(error)
             except TypeError as error:
                 raise self._error(f"Environment.Variables.{name}", "is not text") from error
         return known, unknown
@@ -131,8 +153,8 @@ class TemplateFunction:
             runtime = self._resolve("Runtime", self._properties.get("Runtime", "python"))
         except UnknownValueError:
             return
-        if not str(runtime).startswith("python"):
-            raise self._error("Runtime", f"is {runtime}; only Python functions run here")
+        if runtime is not NO_VALUE and not str(runtime).startswith("python"):
+            raise self._error("Runtime", f"is {str(runtime)[:MAX_SHOWN]}; only Python functions run here")
 
     def _url(self) -> Mapping[str, Any] | None:
         if "FunctionUrlConfig" in self._properties:
@@ -155,7 +177,7 @@ class TemplateFunction:
         except IntrinsicError as error:
             raise self._error(name, str(error)) from error
         except RecursionError as error:
-            raise self._error(name, "refers to itself") from error
+            raise self._error(name, "is nested too deeply") from error
 
     def _known(self, name: str, value: Any) -> Any:
         try:
@@ -177,8 +199,8 @@ class TemplateFunction:
 
     def _number(self, name: str, default: int) -> int:
         value = self._value(name, str(default))
-        if not isinstance(value, str) or not value.isdecimal():
-            raise self._error(name, f"is a whole number, not {value!r}")
+        if not isinstance(value, str) or not value.isdecimal() or len(value) > MAX_DIGITS:
+            raise self._error(name, f"is a whole number, not {reprlib.repr(value)}")
         return int(value)
 
     def _mapping(self, value: Any, what: str) -> Mapping[str, Any]:
@@ -199,7 +221,7 @@ def read(path: Path, function: str | None, region: str) -> TemplateFunction:
         if not isinstance(template.get(section) or {}, Mapping):
             raise TemplateError(f"{path}: {section} is not a mapping")
     names = [
-        str(name)
+        name
         for name, resource in (template.get("Resources") or {}).items()
         if isinstance(resource, Mapping) and resource.get("Type") in (SAM, PLAIN)
     ]
@@ -214,9 +236,13 @@ def read(path: Path, function: str | None, region: str) -> TemplateFunction:
 
 def load(path: Path) -> Mapping[str, Any]:
     try:
-        template = yaml.load(path.read_bytes(), Loader)
+        template = yaml.load(read_text(path, MAX_TEMPLATE), Loader)
     except OSError as error:
         raise TemplateError(f"{path}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise TemplateError(f"{path}: this is no text in UTF-8") from error
+    except FileError as error:
+        raise TemplateError(str(error)) from error
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise TemplateError(f"{path}{line}: {error.problem}") from error

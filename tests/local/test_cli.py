@@ -20,13 +20,19 @@ import termios
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
+from dotenv import dotenv_values
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adapter import __version__
 from adapter.local.command_line import parse
 from adapter.local.configuration import Configuration
+from adapter.local.env_file import read_env_file
+from adapter.local.files import FileError
 
 from .conftest import FUNCTIONS, PATIENCE, Gate, alive, gone
 
@@ -165,6 +171,16 @@ async def test_wrong_arguments_end_it_with_status_2() -> None:
         (["main.handler", "--front", "function-url"], "--front: one of alb, http-api, rest-api, not 'function-url'"),
         (["main.handler", "--front", "alb=x"], "--front: a port is from 0 to 65535, not 'x'"),
         (["main.handler", "--front", "alb=65536"], "--front: a port is from 0 to 65535, not '65536'"),
+        (["main.handler", "--front", "alb=" + "9" * 5000], f"--front: a port is from 0 to 65535, not '{'9' * 5000}'"),
+        (
+            ["main.handler", "--allow-host", "http://evil.test"],
+            "--allow-host: a name such as example.com, without scheme and port, not 'http://evil.test'",
+        ),
+        (
+            ["main.handler", "--allow-host", "evil.test:80"],
+            "--allow-host: a name such as example.com, without scheme and port, not 'evil.test:80'",
+        ),
+        (["main.handler", "--template", "a\nb\x1b[2J"], "a\\nb\\x1b[2J: No such file or directory"),
         (["main.handler", "--front", "alb=8000"], "--front: port 8000 is there twice"),
         (["main.handler", "--front", "alb", "--front", "alb"], "--front: alb is there twice"),
         (
@@ -257,6 +273,85 @@ def test_the_bounds_are_those_of_on_demand_or_of_managed_instances(arguments: st
     assert (configuration.timeout, configuration.memory) == (timeout, memory)
 
 
+def test_allowed_hosts() -> None:
+    """Who listens at a name has that one too."""
+    arguments = "main.handler --host App.test --allow-host Tunnel.Example. --allow-host .example.com"
+    assert parse(arguments.split()).allowed_hosts == ["app.test", "tunnel.example", ".example.com"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("A=1\n\n\nfoo bar\nB=2\n", "has no NAME=value in line 4"),
+        ("A='x\nB=1\n", "has no NAME=value in line 1"),
+        ("A=a\0b\n", "has a variable in line 1 that has a NUL in its value"),
+        ("'A=B'=c\n", "has a variable in line 1 that has no name that a process can have"),
+        (
+            "A0=xxxxxxxx\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 60)),
+            r"come to too much, from line 15 on",
+        ),
+        ("A=xxxxxxxx\n" + "A=${A}${A}\n" * 60, "come to too much, from line 15 on"),
+        ("A=" + "${" * 16_000, "come to too much, from line 1 on"),
+        (
+            "A=" + "\U0001f600" * 8_000 + "\n" + "B=${A}${A}${A}${A}${A}\n",
+            "has a variable in line 2 that has more than 131,072 bytes",
+        ),
+        ("#" * 40_000, "has more than 32,768 bytes"),
+        ("AWS_REGION=a b\n", "AWS_REGION: up to 64 letters, digits, - and _ (it is part of an ARN), not 'a b'"),
+        (
+            'AWS_DEFAULT_REGION="a\\nb"\n',
+            "AWS_REGION: up to 64 letters, digits, - and _ (it is part of an ARN), not 'a\\nb'",
+        ),
+        ("AWS_LAMBDA_FUNCTION_NAME=caf\u00e9\n", "not 'caf\u00e9'"),
+    ],
+)
+def test_an_env_file_that_cannot_be_used_is_refused(
+    text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(FUNCTIONS)
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    (tmp_path / "odd.env").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        parse(["main.handler", "--env-file", str(tmp_path / "odd.env")])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("function-url: ")
+    assert line.endswith(complaint)
+
+
+ENV_PARTS = [
+    "A",
+    "B",
+    "=",
+    "\n",
+    "'",
+    '"',
+    "${A}",
+    "${B:-x}",
+    "${",
+    "#",
+    " ",
+    "\\",
+    "export ",
+    "\u00e9",
+    "\r",
+    "\t",
+    "\ufeff",
+]
+
+
+@given(st.lists(st.sampled_from(ENV_PARTS), max_size=25).map("".join))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_env_file_is_read_as_python_dotenv_does_or_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.env"
+    path.write_text(text, "utf-8", newline="")
+    try:
+        values = read_env_file(path)
+    except FileError:
+        return
+    assert values == {name: value for name, value in dotenv_values(path).items() if value is not None}
+
+
 @pytest.mark.parametrize("module", ["adapter.py", "adapter/__init__.py"])
 def test_a_module_of_our_name(module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / module).parent.mkdir(exist_ok=True)
@@ -328,6 +423,23 @@ async def test_init_error(handler: str, error: str) -> None:
     assert f"[ERROR] {error}\n" in output
     assert output.splitlines()[-1] == f"The function failed its init: {error}"
     assert "Function URL" not in output
+
+
+async def test_an_init_that_fails_with_deep_json(tmp_path: Path) -> None:
+    """Ends it as any other does that fails."""
+    (tmp_path / "main.py").write_text(
+        """
+import http.client, os, sys
+connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+headers = {"Lambda-Runtime-Function-Error-Type": "Runtime.NoTea"}
+connection.request("POST", "/2018-06-01/runtime/init/error", '{"errorType":' + "[" * 100_000, headers)
+sys.exit(connection.getresponse().status)
+"""
+    )
+    status, output = await finished("main.handler", "--port", "0", cwd=tmp_path)
+    assert status == 3
+    assert output.splitlines()[-1] == "The function failed its init: Runtime.NoTea"
+    assert "Traceback" not in output
 
 
 async def test_handler_in_a_package(tmp_path: Path) -> None:
@@ -405,6 +517,22 @@ async def test_sigkill_leaves_no_process(function: str) -> None:
         if function == "busy":
             with pytest.raises(httpx.TransportError):
                 await request
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a signal for the parent's death")
+@pytest.mark.parametrize("folder", ["short", "long/" + "/".join(["x" * 60] * 4)], ids=["short", "long"])
+async def test_sigkill_leaves_nothing_in_the_temporary_folder(folder: str, tmp_path: Path) -> None:
+    """Nor is the folder's name too long for a socket."""
+    temporary = tmp_path / folder
+    temporary.mkdir(parents=True)
+    arguments = ("main.handler", "--port", "0", "--concurrency", "2")
+    async with cli(*arguments, variables={**os.environ, "TMPDIR": str(temporary)}) as output:
+        pid = (await output.get()).json()["pid"]
+        await output.until("^pid ")
+        output.process.kill()
+        await output.process.wait()
+        await gone(pid)
+    assert list(temporary.iterdir()) == []
 
 
 async def test_the_process_is_awslambdaric_itself() -> None:
@@ -553,6 +681,56 @@ async def test_on_a_terminal() -> None:
     assert timeline.startswith("TIMELINE \x1b[35m")
     assert len(re.sub(r"\x1b\[[\d;]*m", "", timeline)) == 100
     assert end == ""
+
+
+FORGED = (
+    "\x1b[2J\x1b]0;title\x07\r\n\x9b1mEND RequestId: forged\nREPORT RequestId: forged\r"
+    "START RequestId: forged Version: $LATEST"
+)
+
+
+async def test_a_request_s_path_on_a_terminal(tmp_path: Path) -> None:
+    """Whatever is in it, it moves no cursor, and nothing that it says is taken for Lambda's."""
+    (tmp_path / "main.py").write_text(
+        """
+import logging, sys
+from urllib.parse import unquote
+
+def handler(event, context):
+    path = unquote(event["rawPath"])
+    print(path)
+    logging.error("%s", path)
+    raise ValueError(path)
+"""
+    )
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adapter.local", "main.handler", "--port", "0"),
+        cwd=tmp_path,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "NO_COLOR": "1", "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        async with asyncio.timeout(PATIENCE), httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            text = await asyncio.to_thread(read_until, ours, r"Ctrl-C ends it\)\r\n")
+            (url,) = re.findall(r"http://[^ ]+", text)
+            await client.get(f"{url}{quote(FORGED)}")
+            text += await asyncio.to_thread(read_until, ours, r"\r\nTIMELINE[^\n]*\r\n")
+    finally:
+        process.kill()
+        await process.wait()
+        os.close(ours)
+    lines, _, _ = text.replace("\r\n", "\n").rpartition("\nTIMELINE")
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f]", lines)
+    assert "\\x1b[2J\\x1b]0;title\\x07" in lines
+    assert lines.count("RequestId: forged") >= 9
+    for name in ("START", "END", "REPORT"):
+        assert len(re.findall(rf"^{name} RequestId: [0-9a-f-]{{36}}\b", lines, re.MULTILINE)) == 1
+        assert len(re.findall(rf"^> (\\x9b1m)?{name} RequestId: forged", lines, re.MULTILINE)) >= 3
+        assert not re.findall(rf"^{name} RequestId: forged", lines, re.MULTILINE)
 
 
 def read_until(terminal: int, pattern: str) -> str:

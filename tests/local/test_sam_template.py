@@ -1,6 +1,10 @@
 """What is read from a SAM or CloudFormation template."""
 
+import os
+import re
+import socket
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -362,6 +366,142 @@ def test_templates_that_cannot_be_used(template: Template, text: str, complaint:
     with pytest.raises(TemplateError) as raised:
         everything(template(text))
     assert str(raised.value) == f"template.yaml: {complaint}"
+
+
+def variable(value: str) -> str:
+    return properties(f"Environment: {{Variables: {{A: {value}}}}}")
+
+
+def chain(name: str, first: str, following: str, count: int) -> str:
+    """A section of so many anchors, each of which doubles the one before it."""
+    links = [f"{name}0: &{name}0 {first}"]
+    links += [f"{name}{n}: &{name}{n} {following.replace('*', f'*{name}{n - 1}')}" for n in range(1, count)]
+    return f"Metadata: {{{', '.join(links)}}}\n"
+
+
+CONDITIONS = "Conditions:\n  C0: !Equals [a, a]\n" + "".join(
+    f"  C{n}: !And [!Condition C{n - 1}, !Condition C{n - 1}]\n" for n in range(1, 60)
+)
+TEXT = "Parameters: {P: {Type: String, Default: " + "x" * 300_000 + "}}\n"
+BOMBS = {
+    "sequences": variable("[" * 100_000 + "]" * 100_000),
+    "mappings": variable("{a: " * 50_000 + "}" * 50_000),
+    "blocks": FUNCTION + "".join(" " * (6 + n) + f"k{n}:\n" for n in range(1200)),
+    "JSON": '{"Resources":' * 5_000 + "{}" + "}" * 5_000,
+    "functions": variable('!Join ["", [' * 50_000 + "]]" * 50_000),
+    "functions of 150 levels": variable("!Not [" * 150 + "]" * 150),
+    "aliases of 50 levels": chain("a", "[" * 50 + "]" * 50, "[" * 50 + "*" + "]" * 50, 50) + FUNCTION,
+    "a mapping in itself": "Globals: {Function: &a {Environment: *a}}\n" + FUNCTION,
+    "a list in itself": variable("&a [*a]"),
+    "a merge of itself": variable("&a {<<: *a}"),
+    "a function of itself": variable('!Join &a ["", *a]'),
+    "lists of lists": chain("a", "[x, x]", "[*, *]", 60) + FUNCTION,
+    "mappings of mappings": chain("a", "{x: 1}", "{l: *, r: *}", 60) + FUNCTION,
+    "merges of merges": chain("a", "{x: 1}", "{<<: [*, *]}", 60) + FUNCTION,
+    "joins of joins": chain("a", '!Join ["", [x, x]]', '!Join ["", [*, *]]', 60) + variable("*a59"),
+    "15 joins of joins": chain("a", f'!Join ["", [{"x" * 99}]]', '!Join ["", [*, *]]', 15) + variable("*a14"),
+    "conditions": CONDITIONS + variable("!If [C59, a, b]"),
+    "a chain of conditions": "Conditions:\n  C0: !Equals [a, a]\n"
+    + "".join(f"  C{n}: !Not [!Condition C{n - 1}]\n" for n in range(1, 3000))
+    + variable("!If [C2999, a, b]"),
+    "a text many times": TEXT + variable("!Sub '" + "${P}" * 100_000 + "'"),
+    "a delimiter many times": variable(f"!Join ['{'y' * 300_000}', [{'x,' * 10_000} x]]"),
+    "references without an end": variable("!Sub '" + "${" * 400_000 + "'"),
+    "more than CloudFormation takes": f"# {'x' * 1024 * 1024}\n{FUNCTION}",
+}
+
+
+@pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
+def test_a_template_that_comes_to_too_much_is_refused_soon(template: Template, text: str) -> None:
+    """Some of these are a few lines and would take longer than anybody lives."""
+    started = time.process_time()
+    with pytest.raises(TemplateError) as raised:
+        everything(template(text))
+    assert re.fullmatch(r"('template\.yaml'|template\.yaml[:,]) [^\n]{,120}", str(raised.value))
+    assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (properties("Timeout: !!int abc"), ": Tea.Timeout is a whole number, not 'abc'"),
+        (properties("Timeout: !!float abc"), ": Tea.Timeout is a whole number, not 'abc'"),
+        (properties("Timeout: !!timestamp abc"), ": Tea.Timeout is a whole number, not 'abc'"),
+        (properties("Timeout: !!bool abc"), ", line 7: 'abc' is not true or false"),
+        (properties("Timeout: !!map abc"), ", line 7: expected a mapping node, but found scalar"),
+        *[
+            (
+                properties(f"Timeout: !!{tag} [a]"),
+                f", line 7: could not determine a constructor for the tag 'tag:yaml.org,2002:{tag}'",
+            )
+            for tag in ("binary", "set", "omap", "pairs", "python/tuple")
+        ],
+        (properties("Timeout: " + "9" * 500), f": Tea.Timeout is a whole number, not '{'9' * 12}...{'9' * 13}'"),
+        (properties("Timeout: " + "9" * 5000), f": Tea.Timeout is a whole number, not '{'9' * 12}...{'9' * 13}'"),
+        (properties("CodeUri: " + "a" * 5000), f": Tea.CodeUri names a folder that is not there: '{'a' * 100}'"),
+        (properties('CodeUri: "\\0"'), ": Tea.CodeUri names a folder that is not there: '\\x00'"),
+        (variable('"\\0"'), ": Tea.Environment.Variables.A has a NUL in its value"),
+        (variable('"\\ud800"'), ": Tea.Environment.Variables.A has characters that no text has"),
+        (variable("x" * 140_000), ": Tea.Environment.Variables.A has more than 131,072 bytes"),
+        (
+            properties("Environment: {Variables: {A=B: c}}"),
+            ": Tea.Environment.Variables.A=B has no name that a process can have",
+        ),
+        (
+            FUNCTION.replace("python3.13", "!Ref AWS::Region"),
+            ": Tea.Runtime is eu-west-1; only Python functions run here",
+        ),
+        (
+            "Conditions: {A: !Condition A}\n" + properties("Timeout: !If [A, 1, 2]"),
+            ": Tea.Timeout refers to itself",
+        ),
+    ],
+)
+def test_values_that_nothing_can_have_are_refused(template: Template, text: str, complaint: str) -> None:
+    with pytest.raises(TemplateError) as raised:
+        everything(template(text))
+    assert str(raised.value) == f"template.yaml{complaint}"
+
+
+@pytest.mark.parametrize("name", ["On", "Yes", "no", "null", "~", "1", "0x1f", "2001-01-01", "'a'"])
+def test_a_logical_id_is_as_written(template: Template, name: str) -> None:
+    text = FUNCTION.replace("Tea:", f"{name}:") + f"      Environment: {{Variables: {{{name}: !!int 09, A: =}}}}\n"
+    function = template(text, name.strip("'"))
+    assert function.variables() == ({name.strip("'"): "09", "A": "="}, {})
+
+
+def test_100_levels_are_read(template: Template) -> None:
+    """As deep as it may be, in every way that it is read."""
+    negations = "!Not [" * 95 + "!Equals [a, b]" + "]" * 95
+    deep = "{a: " * 90 + "b" + "}" * 90
+    function = template(
+        f"Conditions: {{C: {negations}}}\nGlobals: {{Function: {{Environment: {deep}, Timeout: 7}}}}\n"
+        + FUNCTION.replace("Handler:", f"Environment: {deep}\n      Handler:")
+        + '      MemorySize: !If [C, "'
+        + '1769", 128]\n'
+    )
+    assert (function.memory(128), function.timeout, function.variables()) == (1769, 7, ({}, {}))
+
+
+@pytest.mark.parametrize("option", ["--template", "--env-file"])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder", "socket", "a name too long"])
+def test_what_is_no_file_is_refused(
+    option: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = {"device": "/dev/zero", "a name too long": "a" * 5000}.get(kind, "odd")
+    if kind == "FIFO":
+        os.mkfifo(name)
+    elif kind == "folder":
+        os.mkdir(name)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(name)
+    with pytest.raises(SystemExit) as ended:
+        parse(["main.handler", option, name])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
 
 
 JSON = st.recursive(
