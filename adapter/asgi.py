@@ -70,9 +70,9 @@ class StreamingAdapter:
 
     For what comes after the response (docs/background.md), in seconds:
 
-    - ``drain_timeout``: how long the adapter waits for the tasks that a request has started, and that still run when its
-      handler has returned; 10 by default, 0 for not at all. It leaves longer ones to themselves. A number also has the
-      deadline cancel them. `wait_until` and `Executor` are for what has to be done however long it takes.
+    - ``drain_timeout``: how long the adapter waits for the tasks that a request leaves running; 10 by default, 0 for
+      not at all. It leaves longer ones to themselves. A number also has the deadline cancel them. `wait_until` and
+      `Executor` are for what has to be done however long it takes.
     - ``deadline_margin``: how long before the function's timeout what is still under way is cancelled. Half of it is
       for cleanup; what runs after the handler, a tracer's flush, needs some too. At most half of the time there is.
     - ``after_response``: a function without arguments, or a list of them, sync (in a thread) or async, to be called
