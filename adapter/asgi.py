@@ -162,7 +162,8 @@ class StreamingAdapter:
             # A handler as Lambda knows them: a sync one is called where no event loop runs, as it would be there.
             try:
                 result = self._event_handler(event, context)
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit) as exception:
+                self._home.leave(exception, [work])
                 raise
             except BaseException as exception:
                 result, work.error = None, exception

@@ -56,7 +56,7 @@ class HTTPCycle:
         try:
             await app(self._scope, self.receive, self.send)
         except BaseException as exception:
-            if is_ending(exception, self._work.main):
+            if is_ending(exception, self._work.main, self._work.is_alone):
                 raise
             if self._work.state == "expired":
                 return  # its end and its log are the deadline's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from .exceptions import AppError, RuntimeApiError, is_loggable, text_of
@@ -14,7 +15,7 @@ from .stream import ResponseStream
 from .work import Watch, keep_task_factory, unretrieved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any, Protocol, TypeAlias, TypeVar
 
     from .buffered import BufferedReply
@@ -62,8 +63,9 @@ class Environment:
         self.lifespans: list[Lifespan] = []  # those that have started
         self._source = source
         self._termination: Termination | None = None
-        self._watch = Watch(self.loop)
+        self._watch = Watch(self.loop, self.is_alone)
         self._is_asynchronous = is_asynchronous
+        self._root: asyncio.Task[None] | None = None
 
     def invocation(self, context: Any) -> tuple[Invocation, bool]:
         """The invocation that this context belongs to, and whether it is the platform's.
@@ -117,27 +119,36 @@ class Environment:
         try:
             if handler is not None:
                 self._refuse_nesting(handler)
+                if self.api is not None and (self._root is None or self._root.done()):
+                    self._keep_threads()
                 work.begin(self._watch, handler, self._stop)
-                self.loop.run_forever()
-                if not work.is_concluded:
-                    raise RuntimeError("the event loop was stopped before the handler was done")
+                try:
+                    self.loop.run_forever()
+                    if not work.is_concluded:
+                        raise RuntimeError("the event loop was stopped before the handler was done")
+                except BaseException as exception:
+                    self.leave(exception, [work])
+                    raise
             if work.has_more:
-                # A task, but none of the invocation's: it would wait for itself.
-                self.loop.run_until_complete(asyncio.Task(work.finish(), loop=self.loop))
-        except BaseException:
-            if work.main is not None and work.main.done() and not work.main.cancelled():
-                work.main.exception()  # raised here; else asyncio reports that nobody has asked for it
-            raise
+                self._run(work.finish(), work)
         finally:
             work.end()
         if self.api is not None and self.api.container_error:
-            raise SystemExit("the Runtime API reports a container error, after which a runtime has to exit")
+            error = RuntimeApiError("the Runtime API reports a container error, after which a runtime has to exit")
+            self.leave(error, [work])
         try:
             return work.result()
         except Exception as exception:
             if self.api is None or is_loggable(exception):
                 raise
             raise AppError(f"{type(exception).__name__}: {ascii(text_of(exception))}") from exception
+
+    def _keep_threads(self) -> None:
+        """Have anyio keep its worker threads between invocations, on Lambda, where the app uses anyio."""
+        if "anyio" in sys.modules:
+            from .worker_threads import RootTask
+
+            self._root = RootTask.start(self.loop)
 
     def begin(self, work: Work, handler: Coroutine[Any, Any, Any], over: Over) -> None:
         """Begin the work of an invocation, on the loop; ``over`` is called when the handler is done, or given up."""
@@ -175,7 +186,31 @@ class Environment:
         if self._is_elsewhere:
             return self._from_here(coroutine)
         self._refuse_nesting(coroutine)
-        return self.loop.run_until_complete(coroutine)
+        return self._run(coroutine)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T], *works: Work) -> T:
+        # A task, but none of the invocation's: it would wait for itself.
+        task = asyncio.Task(coroutine, loop=self.loop)
+        try:
+            return self.loop.run_until_complete(task)
+        except BaseException as exception:
+            if not task.done() or isinstance(exception, KeyboardInterrupt | SystemExit):
+                self.leave(exception, works, task)
+            raise
+
+    def leave(self, exception: BaseException, works: Sequence[Work], *tasks: asyncio.Task[Any]) -> None:
+        """End what an exception that has left the loop leaves pending, and on Lambda the process.
+
+        Raises:
+            SystemExit: On Lambda, in place of another exception.
+        """
+        from .exits import end_works, exit_process
+
+        try:
+            if self.api is not None:
+                exit_process(exception, *(work.invocation.request_id for work in works))
+        finally:
+            end_works(self.loop, exception, works, *tasks)
 
     @property
     def _is_elsewhere(self) -> bool:

@@ -179,7 +179,7 @@ async def _respond(work: Work, stream: ResponseStream, name: str, write: _Write,
     try:
         result = await write(event, stream, work.invocation.context)
     except BaseException as exception:
-        if work.state == "expired" or is_ending(exception, work.main):
+        if work.state == "expired" or is_ending(exception, work.main, work.is_alone):
             raise
         if stream.state == "closed":
             work.fail(name, exception, time.monotonic() - work.begun)

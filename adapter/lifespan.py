@@ -92,11 +92,16 @@ class Lifespan:
         context = contextvars.copy_context()
         context.run(current.set, None)
         self._task = asyncio.Task(self._run(), loop=asyncio.get_running_loop(), name="lifespan", context=context)
-        await self._answered.wait()
-        if self._phase == "started":
-            return
-        # After its verdict the app has to return: it raises what the verdict was about, where there is something.
-        await asyncio.wait([self._task], timeout=_LAST_WORDS)
+        try:
+            await self._answered.wait()
+            if self._phase == "started":
+                return
+            # After its verdict the app has to return: it raises what the verdict was about, where there is something.
+            await asyncio.wait([self._task], timeout=_LAST_WORDS)
+        except asyncio.CancelledError:  # an exception has left the event loop, and the process ends
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            raise
         if self._phase == "failed" or self._mode == "on":
             if isinstance(self._exception, Exception):
                 raise self._exception

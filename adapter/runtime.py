@@ -34,6 +34,7 @@ from .work import Rules, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from types import FrameType
 
     from .environment import Over
     from .runtime_api import Post
@@ -98,17 +99,20 @@ class Runtime:
         self._context = contextvars.copy_context()  # with what the handler's module has set
         former = former_handler()
         self.loop.add_signal_handler(signal.SIGTERM, self.stop, 0)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+        if self._concurrency > 1:
+            # It would stop the loop of all invocations, and not even say whose code has called it.
+            vars(self.loop)["stop"] = functools.partial(_stop_unless_in_an_invocation, self.loop.stop)
         ended = self.loop.create_task(self._run())
         while not ended.done():
             try:
                 self.loop.run_until_complete(ended)
-            except SystemExit as exit:
-                # Of a handler: under awslambdaric it ends the process. With other invocations in it, it ends that one.
-                if self._concurrency == 1:
-                    # A handler in a thread may wait for the loop, and the process's end for the thread.
-                    exit_in(EXIT, exit.code if isinstance(exit.code, int) else int(exit.code is not None))
+            except BaseException as exception:
+                if self._concurrency == 1 or not self._left_by_an_invocation(exception):
+                    works = [invocation.work for invocation in self._under_way if invocation.work is not None]
+                    self.environment.leave(exception, works, ended)
                     raise
-                self._exited(exit)
         status = ended.result()
         if former is not None:
             former(signal.SIGTERM, None)
@@ -177,13 +181,25 @@ class Runtime:
             work.end()
             self._next(worker, work.invocation)
 
-    def _exited(self, exit: SystemExit) -> None:
-        """The task of a handler has ended in such a way that the loop has stopped."""
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Handle SIGINT: end as after SIGTERM. By default KeyboardInterrupt would hit whichever invocation runs."""
+        status = 128 + number
+        exit_in(EXIT, status)  # however long the loop is blocked
+        self.loop.call_soon_threadsafe(logger.error, "The process ends with status %d: SIGINT", status)
+        self.loop.call_soon_threadsafe(self.stop, status)
+
+    def _left_by_an_invocation(self, exception: BaseException) -> bool:
+        """End the invocation of which a task has left the loop, beside others; return whether there is such a task.
+
+        Its handler is cancelled, and the task's failure logged, as that of any task.
+        """
+        from .exits import has_raised
+
         for work in [invocation.work for invocation in self._under_way if invocation.work is not None]:
-            if work.main is not None and work.main.done() and not work.is_concluded:
-                work.main.exception()  # else it is reported that nobody has asked
-                work.error = RuntimeError(f"the handler has called sys.exit({exit.code!r})")
-                work.conclude()
+            if work.main is not None and has_raised([*work.tasks, *work.failed], exception):
+                work.main.cancel()
+                return True
+        return False
 
     async def _finish(self, worker: Worker, work: Work) -> None:
         invocation = work.invocation
@@ -397,6 +413,12 @@ def _strict() -> Callable[[bytes], Any] | None:
         return None
     loads: Callable[[bytes], Any] = orjson.loads
     return loads
+
+
+def _stop_unless_in_an_invocation(stop: Callable[[], None]) -> None:
+    if current.get() is not None:
+        raise RuntimeError("loop.stop() would stop the event loop of all invocations in this process")
+    stop()
 
 
 async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:

@@ -31,11 +31,12 @@ process ends however it stands. With an internal extension Lambda gives it 0.5
 (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown)."""
 
 
-def exit_in(seconds: float, status: int) -> None:
+def exit_in(seconds: float, status: int) -> threading.Timer:
     """End the process then, if it has not ended by itself: threads that nobody can end would keep it."""
     timer = threading.Timer(seconds, os._exit, (status,))
     timer.daemon = True
     timer.start()
+    return timer
 
 
 def register_for_sigterm(address: str) -> socket.socket | None:

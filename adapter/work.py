@@ -112,10 +112,11 @@ class Watch:
     hundredths of what an invocation costs.
     """
 
-    __slots__ = ("_at", "_timer", "_works", "loop")
+    __slots__ = ("_at", "_timer", "_works", "is_alone", "loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_alone: bool) -> None:
         self.loop = loop
+        self.is_alone = is_alone
         self._works: set[Work] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._at = INFINITE  # when the timer goes off, as `time.monotonic`
@@ -154,6 +155,7 @@ class Work:
 
     state: Literal["under way", "expired", "over"] = "under way"
     stream: ResponseStream | None = None
+    is_alone = True  # whether no other invocation is under way in this process
     is_http = False  # whether a response that has not begun can still be a 504
     is_concluded = False  # whether the handler is done, or has been given up
     drained = 0
@@ -192,6 +194,7 @@ class Work:
         self._over = over
         self._watch = watch
         self.loop = watch.loop
+        self.is_alone = watch.is_alone
         if self.limit != INFINITE:
             watch.add(self)
 
@@ -261,7 +264,7 @@ class Work:
         try:
             self.value = await handler
         except BaseException as exception:  # a panic in a Rust extension is one, and no Exception
-            if is_ending(exception, self.main):
+            if is_ending(exception, self.main, self.is_alone):
                 raise
             self.error = exception
         # In the task's last step, not by a callback of it: that would be a turn of the loop more.
@@ -290,11 +293,14 @@ class Work:
         task.result()
 
 
-def is_ending(exception: BaseException, task: asyncio.Task[None] | None) -> bool:
-    """Whether it ends the process, or the task's coroutine has been closed: then it is nobody's error."""
+def is_ending(exception: BaseException, task: asyncio.Task[None] | None, is_alone: bool = True) -> bool:
+    """Whether it ends the process, or the task's coroutine has been closed: then it is nobody's error.
+
+    Beside other invocations `sys.exit()` is an error as any: it ends its own one.
+    """
     if isinstance(exception, GeneratorExit):
         return asyncio._get_running_loop() is None or asyncio.current_task() is not task
-    return isinstance(exception, KeyboardInterrupt | SystemExit)
+    return is_alone and isinstance(exception, KeyboardInterrupt | SystemExit)
 
 
 def _ordinary(error: BaseException, what: str) -> Exception:
@@ -303,6 +309,8 @@ def _ordinary(error: BaseException, what: str) -> Exception:
         return error
     if isinstance(error, asyncio.CancelledError):
         made = AppError(f"{what} was cancelled")
+    elif isinstance(error, SystemExit):
+        made = AppError(f"{what} has called sys.exit({error.code!r})")
     else:
         made = AppError(f"{what} raised {type(error).__name__}: {ascii(text_of(error))}")
     made.__cause__ = error
