@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .log import log_exception
 from .termination import CANCEL, EXIT, exit_in
+from .worker_threads import before_join
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,7 @@ def exit_process(exception: BaseException, *request_ids: str) -> None:
 def end_works(
     loop: asyncio.AbstractEventLoop, exception: BaseException, works: Iterable[Work], *others: asyncio.Task[Any]
 ) -> None:
-    """Cancel what ``exception`` has left pending on a loop that does not run any more, and run the loop for its cleanup.
+    """Cancel what ``exception`` has left pending on a loop that it has stopped, and run the loop for the cleanup.
 
     Callbacks of tasks that are done are called, too: anyio ends its worker threads by them.
     """
@@ -60,6 +61,9 @@ def end_works(
             loop.run_until_complete(ended)
         for task in filter(lambda task: has_raised([task], exception), tasks):
             task.exception()  # else asyncio would report it once more
+    left = [task for task in tasks if not task.done()]
+    if left and before_join is not None:  # they wait for a thread, which would wait for its end by a callback of theirs
+        before_join(lambda: loop.run_until_complete(asyncio.Task(asyncio.wait(left), loop=loop)))
 
 
 def has_raised(tasks: Iterable[asyncio.Task[Any]], exception: BaseException) -> bool:

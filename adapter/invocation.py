@@ -83,9 +83,13 @@ def current_invocation() -> Invocation | None:
 
     Tasks, background tasks and the threads that Starlette, anyio, `asyncio.to_thread` and `adapter.Executor` use have
     that of the request they were started in; any other thread that of the process's latest, and none in a process
-    that is at several at a time.
+    that is at several at a time. So has a task that outlives its request, such as the consumer of a queue: in later
+    invocations that of the latest.
     """
-    return current.get() or _latest
+    invocation = current.get()
+    if invocation is None or invocation.work is None:
+        return _latest or invocation
+    return invocation
 
 
 def remaining_time() -> float:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Two private names. Where a Python lacks one of them, the threads end with their invocation, as without this module.
 _mark: Any = getattr(asyncio.base_events, "_run_until_complete_cb", None)  # anyio looks for it in a task's callbacks
-_before_join: Any = getattr(threading, "_register_atexit", None)  # calls a function before Python joins the threads
+before_join: Any = getattr(threading, "_register_atexit", None)  # calls a function before Python joins the threads
 
 _stops: dict[Callable[[Any], object], None] = {}
 """Methods of worker threads that end them, which anyio wants to be called at the end of the root task."""
@@ -34,7 +34,7 @@ class RootTask(asyncio.Task[None]):
     @classmethod
     def start(cls, loop: asyncio.AbstractEventLoop) -> RootTask | None:
         """Start one on this loop; returns None if Python lacks a private name that it needs."""
-        if _mark is None or _before_join is None:
+        if _mark is None or before_join is None:
             return None
         task = cls(_pending(loop), loop=loop, name="adapter.worker_threads")
         task.add_done_callback(_mark)
@@ -66,6 +66,6 @@ def _stop_threads() -> None:
         stop(None)
 
 
-if _before_join is not None:
-    _before_join(_stop_threads)
+if before_join is not None:
+    before_join(_stop_threads)
     os.register_at_fork(after_in_child=_stops.clear)  # a child process has none of these threads

@@ -2,14 +2,21 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import errno
 import json
+import os
 import socket
+import sys
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapter import AppError, wait_until
+import threads
+from adapter import AppError, StreamingAdapter, wait_until
 from adapter.connection import Connection
 from adapter.exceptions import RuntimeApiError
 from adapter.extension import register
@@ -17,7 +24,7 @@ from adapter.invocation import Invocation, current_invocation, enter, leave
 from adapter.work import Rules, Work
 
 from .events import function_url
-from .runtime_api import ManagedRuntimeAPI, function
+from .runtime_api import Function, ManagedRuntimeAPI, function
 
 BOTH = pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
 MANY = {"AWS_LAMBDA_MAX_CONCURRENCY": "40", "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"}
@@ -56,6 +63,68 @@ async def test_an_adapter_that_is_called_in_a_thread(client: str) -> None:
         for _ in range(2):
             invoked = await running.api.run(function_url("/context"))
             assert invoked.events == ["open", "prelude", "chunk", "close", "next"]
+
+
+class TestWorkerThreads:
+    """Those of anyio, in which `def` routes run."""
+
+    @staticmethod
+    async def ask(running: Function, *paths: str) -> list[Any]:
+        return [json.loads((await running.api.run(function_url(path))).body) for path in paths]
+
+    @BOTH
+    async def test_they_are_kept_with_what_is_local_to_them(self, client: str) -> None:
+        async with function("threads.handler", client=client) as running:
+            assert await self.ask(running, "/count", "/count", "/count") == [1, 2, 3]
+
+    async def test_they_outlast_the_cancellation_of_all_tasks(self) -> None:
+        async with function("threads.off") as running:
+            for count in (1, 2, 3):
+                was, cancelled = await self.ask(running, "/count", "/cancels-all")
+                assert was == count
+                assert "adapter.worker_threads" in cancelled
+
+    @BOTH
+    async def test_those_of_a_burst_are_not_kept_for_ever(self, client: str) -> None:
+        async with function("threads.handler", client=client, env={"MAX_IDLE_TIME": "0"}) as running:
+            (most,) = await self.ask(running, "/burst")
+            assert most > 40
+            while (await self.ask(running, "/threads"))[0] > 10:  # they end by themselves
+                pass
+
+    @BOTH
+    async def test_a_process_can_be_forked(self, client: str) -> None:
+        async with function("threads.handler", client=client) as running:
+            assert await self.ask(running, "/count", "/forks", "/count") == [1, 0, 2]
+            assert "forked" in running.api.log
+
+    async def test_a_pool_of_processes_is_kept_and_ends_with_the_function(self, tmp_path: Path) -> None:
+        # awslambdaric's own main module cannot be imported from its path, as such a pool does; Lambda's is like this.
+        main = tmp_path / "main.py"
+        main.write_text("import sys\nfrom awslambdaric.__main__ import main\nif __name__ == '__main__': main(sys.argv)")
+        command = [sys.executable, str(main), "threads.without_drain"]
+        async with function("threads.without_drain", command=command) as running:
+            first, second = await self.ask(running, "/process", "/process")
+            assert first == second
+            assert first[0] == running.process.pid != first[1]
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ProcessLookupError):
+                while os.kill(first[1], 0) is None:
+                    await asyncio.sleep(0.01)
+
+    async def test_they_end_with_their_invocation_in_a_python_that_cannot_keep_them(self) -> None:
+        async with function("threads.handler", env={"WITHOUT": "_register_atexit"}) as running:
+            assert await self.ask(running, "/count", "/count") == [1, 1]
+
+    def test_none_is_kept_outside_lambda(self) -> None:
+        handler = StreamingAdapter(threads.app, lifespan="off")
+        before = threading.active_count()
+        for _ in range(2):
+            assert json.loads(handler(function_url("/count"), {})["body"]) == 1
+        deadline = time.monotonic() + 20
+        while threading.active_count() > before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("handler", ["together", "meeting"])

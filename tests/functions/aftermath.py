@@ -323,6 +323,30 @@ async def remaining() -> dict[str, float]:
     return dict(zip(("here", "copied", "thread", "lambda"), figures, strict=True))
 
 
+jobs: asyncio.Queue[asyncio.Future[dict[str, Any]]] = asyncio.Queue()
+
+
+async def consumer() -> None:
+    """Lives from the first request on, as an actor of a library does."""
+    while True:
+        answer = await jobs.get()
+        wait_until(later("job"))
+        executor.submit(record, "submitted")
+        invocation = current_invocation()
+        assert invocation is not None
+        answer.set_result({"request_id": invocation.request_id, "left": remaining_time()})
+
+
+@app.get("/consumer")
+async def given_to_a_consumer() -> dict[str, Any]:
+    if not kept:
+        kept.add(asyncio.create_task(consumer()))
+    answer = asyncio.get_running_loop().create_future()
+    await jobs.put(answer)
+    figures: dict[str, Any] = await answer
+    return figures
+
+
 failures: list[str] = []
 
 

@@ -3,11 +3,15 @@
 import asyncio
 import contextvars
 import decimal
+import multiprocessing
+import os
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio.to_process
+import anyio.to_thread
 from fastapi import FastAPI
 from mangum import Mangum
 
@@ -24,6 +28,60 @@ pool = ThreadPoolExecutor(1)
 @app.get("/context")
 async def context_of_the_import() -> dict[str, Any]:
     return {"precision": decimal.getcontext().prec, "bound": bound.get()}
+
+
+local = threading.local()
+burst = threading.Barrier(40)
+
+
+@app.get("/count")
+def count() -> int:
+    """How often this thread has been here."""
+    local.count = getattr(local, "count", 0) + 1
+    return int(local.count)
+
+
+@app.get("/cancels-all")
+async def cancels_all() -> list[str]:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.get_name() for task in tasks]
+
+
+@app.get("/forks")
+def forks() -> int | None:
+    process = multiprocessing.get_context("fork").Process(target=record, args=["forked"])
+    process.start()
+    process.join(20)
+    return process.exitcode
+
+
+@app.get("/process")
+async def in_another_process() -> list[int]:
+    return [os.getpid(), await anyio.to_process.run_sync(os.getpid)]
+
+
+@app.get("/burst")
+async def forty_threads() -> int:
+    async with anyio.create_task_group() as group:
+        for _ in range(40):
+            group.start_soon(anyio.to_thread.run_sync, burst.wait)
+    return threading.active_count()
+
+
+@app.get("/threads")
+def threads() -> int:
+    return threading.active_count()
+
+
+if os.environ.get("MAX_IDLE_TIME"):
+    from anyio._backends._asyncio import WorkerThread
+
+    WorkerThread.MAX_IDLE_TIME = 0
+if os.environ.get("WITHOUT"):  # as a Python that has another name for it
+    delattr(threading, os.environ["WITHOUT"])
 
 
 async def asynchronous() -> str:
@@ -45,6 +103,8 @@ def later() -> None:
 
 
 handler = StreamingAdapter(app)
+off = StreamingAdapter(app, lifespan="off")
+without_drain = StreamingAdapter(app, drain_timeout=0)
 events = StreamingAdapter(app, event_handler=with_a_loop, after_response=later)
 mangum = Mangum(app)
 
