@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 
+from .events import IN_A_THREAD, WITH_BACKGROUND
 from .peers import (
     DIRECT,
     HANDLER_MODE,
@@ -23,16 +24,28 @@ from .peers import (
     running,
     uvicorn,
     why_no_node,
+    with_event,
 )
 from .results import Results, compare
 
 SECTION = "CPU per invocation, JSON route"
+THREADS = {
+    "CPU per invocation, def route": IN_A_THREAD,
+    "CPU per invocation, async route with a def background task": WITH_BACKGROUND,
+}
+"""Sections of routes that use a worker thread, with their events."""
 NOTHING = "CPU per invocation, an app that does nothing"
 
 
 def measure(results: Results, starts: int) -> None:
-    """Of FastAPI's JSON route, of which the app is a large part; and of as little of an app as there can be."""
+    """Of FastAPI's JSON route, of which the app is a large part; of routes that use a worker thread; and of as little
+    of an app as there can be.
+    """
     _json_route(results, _costs(cpu_peers(), starts))
+    for section, event in THREADS.items():
+        costs = _costs(with_event(event), starts)
+        for ours in (HANDLER_MODE, RUNTIME_MODE):
+            results.rows.append(compare(section, ours, "us", costs[ours], MANGUM, costs[MANGUM], most=0.65))
     costs = _costs(adapters_alone(), starts)
     for ours, most in ((HANDLER_MODE, 0.75), (RUNTIME_MODE, 0.45), (RUNTIME_PLAIN, 0.45)):
         results.rows.append(compare(NOTHING, ours, "us", costs[ours], MANGUM, costs[MANGUM], most=most))

@@ -51,4 +51,6 @@ def request(path: str, query: str = "", host: str = HOST) -> bytes:
 
 
 JSON = event("/items/7", "q=x")
+IN_A_THREAD = event("/threads/7", "q=x")
+WITH_BACKGROUND = event("/background/7", "q=x")
 JSON_REQUEST = request("/items/7", "q=x")

@@ -43,6 +43,8 @@ _METHOD = """\
   them take, and differs by half from run to run. So does the CPU of the same bytes, most of which is the kernel's.
 - The tables of targets say how the Python that ran was built: what it is spared by profile-guided optimization is not
   the same share of ours and of the peers'. Distributions and container images build it so. ASSUMPTION: so does Lambda.
+- A *def route* answers the same from a worker thread of anyio; the other route answers from the event loop, and runs an
+  empty `def` function as a BackgroundTask, which has to be done before the next `/next`.
 - *An app that does nothing* is an ASGI function that answers with the same 21 bytes: what differs is the adapters' own.
 - *…and an ASGI call, nothing else* is the least that an adapter can do: the scope is made beforehand, nothing of an
   event is read but its path, nothing is checked, and the reply has no headers.

@@ -186,6 +186,15 @@ def adapters_alone() -> dict[str, Callable[[], Peer]]:
     }
 
 
+def with_event(event: object) -> dict[str, Callable[[], Peer]]:
+    """Our two modes and Mangum, with this event in place of the JSON route's."""
+    return {
+        HANDLER_MODE: lambda: Function("ours.handler", event=event),
+        MANGUM: lambda: Function("mangums.handler", event=event),
+        RUNTIME_MODE: lambda: Function("ours.handler", RUNTIME, event=event),
+    }
+
+
 @contextmanager
 def on_one_core() -> Iterator[None]:
     """Have what is started meanwhile, and what drives it, on one core: a function of up to 1,769 MB has no more.

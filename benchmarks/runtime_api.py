@@ -132,8 +132,13 @@ class Function:
     """
 
     def __init__(
-        self, handler: str, command: Sequence[str] = RIC, environment: Mapping[str, str] = MappingProxyType({})
+        self,
+        handler: str,
+        command: Sequence[str] = RIC,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        event: object = JSON,
     ) -> None:
+        self._event = event
         self._server = socket.create_server(("127.0.0.1", 0))
         self._connections: dict[int, Connection] = {}
         self._poll = select.poll()
@@ -196,9 +201,9 @@ class Function:
                 return reply
 
     def serve(self, times: int) -> None:
-        """Invoke it with the JSON route, until it asks for the next event."""
+        """Invoke it with its event, that of the JSON route by default, until it asks for the next event."""
         for _ in range(times):
-            self.invoke(JSON)
+            self.invoke(self._event)
         self.ready()
 
     def cpu(self) -> float:

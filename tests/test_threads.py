@@ -109,7 +109,8 @@ class TestWorkerThreads:
             assert first[0] == running.process.pid != first[1]
         async with asyncio.timeout(20):
             with contextlib.suppress(ProcessLookupError):
-                while os.kill(first[1], 0) is None:
+                while True:
+                    os.kill(first[1], 0)
                     await asyncio.sleep(0.01)
 
     async def test_they_end_with_their_invocation_in_a_python_that_cannot_keep_them(self) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 from fastapi.responses import StreamingResponse
 
 
@@ -19,6 +19,21 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/items/{item_id}")
 async def item(item_id: int, q: str = "") -> dict[str, object]:
+    return {"item_id": item_id, "q": q}
+
+
+@app.get("/threads/{item_id}")
+def item_in_a_thread(item_id: int, q: str = "") -> dict[str, object]:
+    return {"item_id": item_id, "q": q}
+
+
+def work_in_a_thread() -> None:
+    pass
+
+
+@app.get("/background/{item_id}")
+async def item_and_background(item_id: int, tasks: BackgroundTasks, q: str = "") -> dict[str, object]:
+    tasks.add_task(work_in_a_thread)
     return {"item_id": item_id, "q": q}
 
 
