@@ -199,13 +199,15 @@ class Environment:
             raise
 
     def leave(self, exception: BaseException, works: Sequence[Work], *tasks: asyncio.Task[Any]) -> None:
-        """End what an exception that has left the loop leaves pending, and on Lambda the process.
+        """End the works and tasks after an exception that has left the event loop, and on Lambda the process.
 
         Raises:
             SystemExit: On Lambda, in place of another exception.
         """
         from .exits import end_works, exit_process
 
+        if self.loop.is_running():
+            return  # in another thread, where the runtime gets the exception as that of a handler
         try:
             if self.api is not None:
                 exit_process(exception, *(work.invocation.request_id for work in works))

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from .log import log_exception
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def exit_process(exception: BaseException, *request_ids: str) -> None:
-    """Log what ends the process, which has then half a second for its threads.
+    """Log an exception that ends the process, and end the process even if a thread does not end.
 
-    The `atexit` functions come after those, and Python waits for them as ever.
+    Threads have `EXIT` seconds. Python then calls the `atexit` functions, and waits for them.
 
     Raises:
-        SystemExit: In place of another exception. Runtimes go on after most of them, and Python would print it again.
+        SystemExit: In place of another exception, after which the runtime client could go on.
     """
     if isinstance(exception, SystemExit):
         status = exception.code if isinstance(exception.code, int) else int(exception.code is not None)
@@ -45,9 +46,9 @@ def exit_process(exception: BaseException, *request_ids: str) -> None:
 def end_works(
     loop: asyncio.AbstractEventLoop, exception: BaseException, works: Iterable[Work], *others: asyncio.Task[Any]
 ) -> None:
-    """Cancel what ``exception`` has left pending on a loop that it has stopped, and run the loop for the cleanup.
+    """Cancel the tasks that are pending when an exception has left the loop, and run the loop for their cleanup.
 
-    Callbacks of tasks that are done are called, too: anyio ends its worker threads by them.
+    The loop then also calls the callbacks of tasks that are done, by which anyio ends its worker threads.
     """
     tasks = set(others)
     for work in works:
@@ -55,14 +56,17 @@ def end_works(
         tasks.update(work.tasks, work.failed, filter(None, [work.main]))
     for task in tasks:
         task.cancel()
+    if not tasks:
+        return
+    until = time.monotonic() + 2 * CANCEL  # for a loop that cannot run any more
     ended = asyncio.Task(asyncio.wait(tasks, timeout=CANCEL), loop=loop, name="end")
-    while not ended.done():
-        with contextlib.suppress(BaseException):  # once more the same: of a task that has waited for the first one
+    while not ended.done() and time.monotonic() < until:
+        with contextlib.suppress(BaseException):  # the same exception again: of a task that has waited for the first
             loop.run_until_complete(ended)
         for task in filter(lambda task: has_raised([task], exception), tasks):
             task.exception()  # else asyncio would report it once more
     left = [task for task in tasks if not task.done()]
-    if left and before_join is not None:  # they wait for a thread, which would wait for its end by a callback of theirs
+    if left and before_join is not None:  # they wait for a thread, and their callbacks end that thread
         before_join(lambda: loop.run_until_complete(asyncio.Task(asyncio.wait(left), loop=loop)))
 
 

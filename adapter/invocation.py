@@ -83,8 +83,8 @@ def current_invocation() -> Invocation | None:
 
     Tasks, background tasks and the threads that Starlette, anyio, `asyncio.to_thread` and `adapter.Executor` use have
     that of the request they were started in; any other thread that of the process's latest, and none in a process
-    that is at several at a time. So has a task that outlives its request, such as the consumer of a queue: in later
-    invocations that of the latest.
+    that is at several at a time. A task that outlives its request, such as the consumer of a queue, has the latest
+    invocation, too, once its own is over.
     """
     invocation = current.get()
     if invocation is None or invocation.work is None:

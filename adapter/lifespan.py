@@ -98,7 +98,7 @@ class Lifespan:
                 return
             # After its verdict the app has to return: it raises what the verdict was about, where there is something.
             await asyncio.wait([self._task], timeout=_LAST_WORDS)
-        except asyncio.CancelledError:  # an exception has left the event loop, and the process ends
+        except asyncio.CancelledError:  # by `Environment.leave`
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             raise

@@ -102,7 +102,7 @@ class Runtime:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
         if self._concurrency > 1:
-            # It would stop the loop of all invocations, and not even say whose code has called it.
+            # Which invocation has called it, cannot be told once the loop has stopped.
             vars(self.loop)["stop"] = functools.partial(_stop_unless_in_an_invocation, self.loop.stop)
         ended = self.loop.create_task(self._run())
         while not ended.done():
@@ -182,16 +182,16 @@ class Runtime:
             self._next(worker, work.invocation)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Handle SIGINT: end as after SIGTERM. By default KeyboardInterrupt would hit whichever invocation runs."""
+        """Handle SIGINT as SIGTERM; by default Python raises KeyboardInterrupt in whichever invocation runs."""
         status = 128 + number
-        exit_in(EXIT, status)  # however long the loop is blocked
+        exit_in(EXIT, status)  # even if the app blocks the loop
         self.loop.call_soon_threadsafe(logger.error, "The process ends with status %d: SIGINT", status)
         self.loop.call_soon_threadsafe(self.stop, status)
 
     def _left_by_an_invocation(self, exception: BaseException) -> bool:
-        """End the invocation of which a task has left the loop, beside others; return whether there is such a task.
+        """Return whether a task of an invocation has raised the exception that left the loop, and end the invocation.
 
-        Its handler is cancelled, and the task's failure logged, as that of any task.
+        The runtime cancels its handler, and logs the failure of the task as that of any task.
         """
         from .exits import has_raised
 

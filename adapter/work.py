@@ -296,7 +296,7 @@ class Work:
 def is_ending(exception: BaseException, task: asyncio.Task[None] | None, is_alone: bool = True) -> bool:
     """Whether it ends the process, or the task's coroutine has been closed: then it is nobody's error.
 
-    Beside other invocations `sys.exit()` is an error as any: it ends its own one.
+    With other invocations in the process `sys.exit()` fails its own invocation only.
     """
     if isinstance(exception, GeneratorExit):
         return asyncio._get_running_loop() is None or asyncio.current_task() is not task

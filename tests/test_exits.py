@@ -62,7 +62,7 @@ async def test_the_process_ends_at_once(client: str, how: str, place: str, handl
 
 @BOTH
 @pytest.mark.parametrize("how", ["exit", "interrupt"])
-@pytest.mark.parametrize("handler", ["events", "streamed", "streamed_in_a_thread", "generated"])
+@pytest.mark.parametrize("handler", ["events", "decorated_events", "streamed", "streamed_in_a_thread", "generated"])
 async def test_the_process_ends_with_other_handlers(client: str, how: str, handler: str) -> None:
     async with function(f"exits.{handler}", client=client, env={"HOW": how}) as running:
         await running.api.invoke({"Records": []})
@@ -77,6 +77,14 @@ async def test_the_process_ends_in_startup(client: str, how: str) -> None:
         assert await running.exit(20) == STATUSES[how]
     assert f"The process ends with status {STATUSES[how]}" in running.output
     assert "next" not in running.api.log
+
+
+async def test_a_loop_that_cannot_run_any_more_ends_the_process() -> None:
+    async with function("exits.handler") as running:
+        await running.api.run(function_url("/fine"))
+        await running.api.invoke(function_url("/closes"))
+        assert await running.exit() == 1
+    assert "The process ends with status 1: OSError" in running.output
 
 
 @BOTH
@@ -135,7 +143,9 @@ class TestBesideOthers:
         assert "The process ends" not in running.output
 
     @FAST
-    @pytest.mark.parametrize("handler", ["plain", "events", "streamed", "streamed_in_a_thread", "generated"])
+    @pytest.mark.parametrize(
+        "handler", ["plain", "events", "decorated_events", "streamed", "streamed_in_a_thread", "generated"]
+    )
     async def test_an_invocation_of_another_handler_ends_by_itself(self, handler: str, fast: bool) -> None:
         api = ManagedRuntimeAPI()
         async with function(f"exits.{handler}", client="adapter", api=api, env=environment(fast, **MANY)) as running:

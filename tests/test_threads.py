@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
-import threads
 from adapter import AppError, StreamingAdapter, wait_until
 from adapter.connection import Connection
 from adapter.exceptions import RuntimeApiError
@@ -118,10 +118,17 @@ class TestWorkerThreads:
             assert await self.ask(running, "/count", "/count") == [1, 1]
 
     def test_none_is_kept_outside_lambda(self) -> None:
-        handler = StreamingAdapter(threads.app, lifespan="off")
+        app, local = FastAPI(), threading.local()
+
+        @app.get("/count")
+        def count() -> int:
+            local.count = getattr(local, "count", 0) + 1
+            return int(local.count)
+
+        handler = StreamingAdapter(app, lifespan="off")
         before = threading.active_count()
         for _ in range(2):
-            assert json.loads(handler(function_url("/count"), {})["body"]) == 1
+            assert handler(function_url("/count"), {})["body"] == "1"
         deadline = time.monotonic() + 20
         while threading.active_count() > before and time.monotonic() < deadline:
             time.sleep(0.005)

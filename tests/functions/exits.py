@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import functools
 import os
 import sys
 import threading
@@ -128,6 +129,14 @@ async def beside_a_thread() -> None:
     await asyncio.sleep(10)
 
 
+@app.get("/closes")
+@bare.get("/closes")
+async def closes_all_files() -> None:
+    """Also those of the event loop."""
+    os.closerange(3, 256)
+    await asyncio.sleep(10)
+
+
 @app.get("/waits")
 @bare.get("/waits")
 def waits() -> None:
@@ -167,6 +176,11 @@ def on_event(event: Any, context: Any) -> None:
 
 
 events = StreamingAdapter(bare, event_handler=on_event)
+
+
+@functools.wraps(events)
+def decorated_events(event: Any, context: Any) -> Any:
+    return events(event, context)
 
 
 @streamify
