@@ -77,6 +77,7 @@ class Lifespan:
         self._answered = asyncio.Event()
         self._shutdown = asyncio.Event()
         self._exception: BaseException | None = None
+        self._cancellation = asyncio.CancelledError("the lifespan is over")
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -131,7 +132,8 @@ class Lifespan:
         except BaseException as exception:
             if is_ending(exception, self._task):
                 raise
-            self._exception = exception
+            if exception is not self._cancellation:
+                self._exception = exception
             if self._phase == "started":
                 from .log import log_exception
 
@@ -144,6 +146,8 @@ class Lifespan:
         if self._phase == "called":
             self._advance("starting up")
             return {"type": "lifespan.startup"}
+        if self._phase in ("shutting down", "stopped", "failed"):
+            raise self._cancellation  # as a server ends an app that asks for more: else one that loops never ends
         await self._shutdown.wait()
         self._advance("shutting down")
         return {"type": "lifespan.shutdown"}

@@ -223,6 +223,31 @@ async def test_shutdown_fails_as_the_app_says() -> None:
     await (await start(app_with(stops), "auto")).shutdown()
 
 
+@pytest.mark.parametrize("verdict", ["complete", "failed", ""])
+async def test_an_app_that_asks_for_more_after_its_shutdown_ends(verdict: str) -> None:
+    """It waits in vain behind uvicorn, which then ends it. In a test of Mangum's own it loops."""
+    asked: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while len(asked) < 10:
+            kind = (await receive())["type"]
+            asked.append(kind)
+            if kind == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif verdict:
+                await send(
+                    {"type": f"lifespan.shutdown.{verdict}", "message": "left open" if verdict == "failed" else ""}
+                )
+
+    lifespan = await start(app, "auto")
+    if verdict == "failed":
+        with pytest.raises(LifespanFailure, match="left open"):
+            await lifespan.shutdown()
+    else:
+        await lifespan.shutdown()
+    assert asked == ["lifespan.startup", "lifespan.shutdown"]
+
+
 async def test_a_lifespan_that_ends_too_early_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     crash = asyncio.Event()
 
