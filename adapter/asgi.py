@@ -49,8 +49,12 @@ class StreamingAdapter:
     - ``lifespan``: "auto", "on" or "off". Startup runs once, here: in the init phase.
     - ``api_gateway_base_path``: a path that the front end has put before the app's own; it becomes ``root_path``.
     - ``custom_handlers``: classes with mangum's handler interface, asked before the known triggers.
-    - ``text_mime_types``: content types whose bodies a buffered reply carries as text, by part of their name.
+    - ``text_mime_types``: content types whose bodies a buffered reply carries as text, by part of their name. Types
+      that say so themselves, such as ``application/problem+json``, need not be among them.
     - ``exclude_headers``: headers of the app's that are not passed on.
+
+    As with Mangum, ``app``, ``lifespan``, ``custom_handlers`` and ``config`` are attributes. ``config`` is a dict of
+    ``api_gateway_base_path``, ``text_mime_types`` and ``exclude_headers``: a change is in force for the next request.
 
     And beyond Mangum's:
 
@@ -111,13 +115,14 @@ class StreamingAdapter:
         if not isinstance(api_gateway_base_path, str):
             raise ConfigurationError(f"api_gateway_base_path must be a path like '/api', not {api_gateway_base_path!r}")
         self.app = app
-        self._custom_handlers = tuple(_sequence("custom_handlers", custom_handlers, type))
-        self._config: LambdaConfig = {
+        self.lifespan = lifespan
+        self.custom_handlers = list(_sequence("custom_handlers", custom_handlers, type))
+        self.config: LambdaConfig = {
             "api_gateway_base_path": api_gateway_base_path or "/",
             "text_mime_types": list(_sequence("text_mime_types", text_mime_types, str)) or list(TEXT_MIME_TYPES),
             "exclude_headers": [name.lower() for name in _sequence("exclude_headers", exclude_headers, str)],
         }
-        self._stream = _streamed(stream, [handler.__name__ for handler in self._custom_handlers])
+        self._stream = _streamed(stream, [handler.__name__ for handler in self.custom_handlers])
         if event_handler is not None and not callable(event_handler):
             raise ConfigurationError(f"event_handler must be a function (event, context), not {event_handler!r}")
         if events_path is not None and not (isinstance(events_path, str) and events_path.startswith("/")):
@@ -136,8 +141,8 @@ class StreamingAdapter:
         )
         watch_background_tasks()
         self._home = environment()
-        self._lifespan = None if lifespan == "off" else Lifespan(app, lifespan)
-        self._started = self._lifespan is None
+        self._lifespan: Lifespan | None = None
+        self._started = False
         if shutdown_on_sigterm:
             self._home.shut_down_on_sigterm()
         if self._home.api is not None:
@@ -196,7 +201,7 @@ class StreamingAdapter:
     def _read(self, event: Any, context: Any) -> Request | None:
         """The event as a request; None for the event handler."""
         try:
-            request = read_event(event, context, self._config, self._custom_handlers)
+            request = read_event(event, context, self.config, self.custom_handlers)
         except UnknownEventError:
             if self._event_handler is not None:
                 return None
@@ -221,7 +226,7 @@ class StreamingAdapter:
         else:
             stream, reply = self._home.buffered(invocation, request.reply, request.trigger, bodiless=bodiless)
         work.stream = stream
-        await HTTPCycle(request.scope, request.body, stream, work, self._config["exclude_headers"]).run(self.app)
+        await HTTPCycle(request.scope, request.body, stream, work, self.config["exclude_headers"]).run(self.app)
         if buffer is not None:
             return request.reply(buffer.head or SERVER_ERROR, bytes(buffer.body))
         if reply is not None and reply.error is not None:
@@ -230,17 +235,17 @@ class StreamingAdapter:
 
     def _startup(self) -> None:
         """Start the lifespan if it has not been: in the init phase on Lambda, with the first call elsewhere."""
-        if self._started or self._lifespan is None:
-            return
-        # One of the app's that has started is this adapter's, too: some make an adapter for each event.
-        lifespan = next((known for known in self._home.lifespans if known.is_same(self._lifespan)), None)
-        if lifespan is None:
-            lifespan = self._lifespan
-            self._home.run(lifespan.startup())
-            self._home.lifespans.append(lifespan)
-            if self._home.api is None:
-                atexit.register(self._home.run, lifespan.shutdown())
-        self._lifespan = lifespan
+        if self.lifespan != "off":
+            made = Lifespan(self.app, self.lifespan)
+            # One of the app's that has started is this adapter's, too: some make an adapter for each event.
+            lifespan = next((known for known in self._home.lifespans if known.is_same(made)), None)
+            if lifespan is None:
+                lifespan = made
+                self._home.run(lifespan.startup())
+                self._home.lifespans.append(lifespan)
+                if self._home.api is None:
+                    atexit.register(self._home.run, lifespan.shutdown())
+            self._lifespan = lifespan
         self._started = True
 
 

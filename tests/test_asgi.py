@@ -17,7 +17,7 @@ from adapter.cycle import HTTPCycle
 from adapter.invocation import Invocation
 from adapter.response import Buffer
 from adapter.stream import ResponseStream
-from adapter.types import Receive, Scope, Send
+from adapter.types import ASGIApp, Receive, Scope, Send
 from adapter.work import Rules, Work
 
 from .events import function_url
@@ -201,6 +201,92 @@ def test_text_mime_types() -> None:
     event = function_url("/own-type")
     assert StreamingAdapter(app)(event, {})["isBase64Encoded"]
     assert not StreamingAdapter(app, text_mime_types=["application/own"])(event, {})["isBase64Encoded"]
+
+
+def test_the_attributes_are_mangums() -> None:
+    arguments: Any = {
+        "lifespan": "off",
+        "api_gateway_base_path": "/api",
+        "custom_handlers": [Upper],
+        "text_mime_types": ["text/"],
+        "exclude_headers": ["X-Many"],
+    }
+    few: Any = {}
+    for some in (few, arguments):
+        ours, mangums = StreamingAdapter(app, **some), Mangum(app, **some)
+        for name in ("app", "lifespan", "config", "custom_handlers"):
+            assert getattr(ours, name) == getattr(mangums, name), name
+    StreamingAdapter(app).config["text_mime_types"].append("application/own")
+    assert StreamingAdapter(app).config == Mangum(app).config  # each has lists of its own
+
+
+def test_the_configuration_can_be_changed() -> None:
+    async def own(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/own"), (b"x-path", scope["root_path"].encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    handler = StreamingAdapter(own, lifespan="off")
+    mangum = Mangum(own, lifespan="off")
+    event = http_api(function_url("/api/x"))
+    assert handler(event, CONTEXT)["isBase64Encoded"] and mangum(event, CONTEXT)["isBase64Encoded"]
+    for adapter in (handler, mangum):
+        adapter.config["text_mime_types"].append("application/own")
+        assert not adapter(event, CONTEXT)["isBase64Encoded"]
+    handler.config["api_gateway_base_path"] = "/api"
+    assert handler(event, CONTEXT)["headers"]["x-path"] == "/api"
+    handler.config["exclude_headers"].append("x-path")
+    assert "x-path" not in handler(event, CONTEXT)["headers"]
+
+
+def test_the_app_and_the_lifespan_can_be_changed_before_the_first_request() -> None:
+    called: list[str] = []
+
+    def named(name: str) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            called.append(f"{name} {scope['type']}")
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                await send({"type": "lifespan.shutdown.complete"})
+            else:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body"})
+
+        return app
+
+    handler = StreamingAdapter(named("first"))
+    handler.app = named("second")
+    handler(function_url(), CONTEXT)
+    handler(function_url(), CONTEXT)
+    assert called == ["second lifespan", "second http", "second http"]
+    called.clear()
+    handler = StreamingAdapter(named("first"))
+    handler.lifespan = "off"
+    handler(function_url(), CONTEXT)
+    assert called == ["first http"]
+
+
+async def no_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "lifespan"
+    await receive()
+    tried.append(scope["type"])
+    if len(tried) == 1:
+        raise ConnectionError("no database")
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+
+
+tried: list[str] = []
+
+
+def test_a_startup_that_failed_outside_lambda_is_tried_again() -> None:
+    handler = StreamingAdapter(no_lifespan)
+    with pytest.raises(ConnectionError, match="no database"):
+        handler(function_url(), CONTEXT)
+    handler(function_url(), CONTEXT)
+    assert tried == ["lifespan", "lifespan"]
 
 
 class Upper(HTTPGateway):
