@@ -7,8 +7,20 @@ from typing import Any
 
 import pytest
 
-from adapter.local.fronts.payload import function_url_event
-from adapter.local.fronts.request import Request
+from adapter.local.fronts.exchange import BuildEvent
+from adapter.local.fronts.payload import function_url_event, http_api_event
+from adapter.local.fronts.payload_1_0 import http_api_1_0_event, rest_api_event
+from adapter.local.fronts.payload_alb import alb_event, alb_multi_value_event
+from adapter.local.fronts.request import Request, read_request
+
+MAKE: dict[str, BuildEvent] = {
+    "function-url": function_url_event,
+    "http-api": http_api_event,
+    "http-api-1.0": http_api_1_0_event,
+    "rest-api": rest_api_event,
+    "alb": alb_event,
+    "alb-multi-value": alb_multi_value_event,
+}
 
 
 def event(**request: Any) -> Any:
@@ -129,6 +141,44 @@ def test_the_clients_own_forwarding_headers_are_replaced() -> None:
         "127.0.0.1",
         "http",
         "8000",
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("Srīperumbūdūr".encode(), "Srīperumbūdūr"),
+        ("São Paulo".encode(), "São Paulo"),
+        (b"S\xe3o Paulo", "S\ufffdo Paulo"),
+        (b"caf\xe9", "caf\ufffd"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+    ],
+)
+def test_header_values_are_decoded_as_utf_8(value: bytes, text: str) -> None:
+    scope: Any = {
+        "method": "GET",
+        "raw_path": b"/",
+        "query_string": b"",
+        "http_version": "1.1",
+        "headers": [(b"host", b"here"), (b"cf-ipcity", value), (b"cookie", b"city=" + value)],
+        "scheme": "http",
+    }
+    request = read_request(scope, b"")
+    for make in MAKE.values():
+        made = json.loads(make(request, region="eu-west-1", request_id="id", trace_id="Root=1"))
+        headers = made.get("headers") or {name: values[0] for name, values in made["multiValueHeaders"].items()}
+        assert headers["cf-ipcity"] == text
+        assert [*made.get("cookies", []), headers.get("cookie")][0] == f"city={text}"
+
+
+@pytest.mark.parametrize("name", ["function-url", "http-api", "http-api-1.0", "rest-api", "alb", "alb-multi-value"])
+def test_a_rest_api_leaves_the_content_length_out(name: str) -> None:
+    headers = [("host", "here"), ("content-length", "5"), ("x-name", "v")]
+    request = Request("POST", "/", "", "HTTP/1.1", headers, b"a=1&b", "http", 8000, "127.0.0.1")
+    made = json.loads(MAKE[name](request, region="eu-west-1", request_id="id", trace_id="Root=1"))
+    fields = [made[field] for field in ("headers", "multiValueHeaders") if field in made]
+    assert [("content-length" in field, "x-name" in field) for field in fields] == [(name != "rest-api", True)] * len(
+        fields
     )
 
 

@@ -79,10 +79,14 @@ def rest_api_event(request: Request, *, region: str, request_id: str, trace_id: 
     decoded. Recorded on AWS (test_lambda_aws_proxy_integration in
     https://github.com/localstack/localstack/blob/main/tests/aws/services/apigateway/test_apigateway_lambda.snapshot.json):
     of several slashes at its beginning `path` has one, and the parameter `proxy` has none at either end.
+
+    The headers are without Content-Length (https://github.com/Kludex/mangum/issues/143).
     """
     path = "/" + request.path.lstrip("/")
     resource = "/" if path == "/" else "/{proxy+}"
     event = event_1_0(request, trace_id)
+    for headers in (event["headers"], event["multiValueHeaders"]):
+        headers.pop("content-length", None)
     event |= {
         "resource": resource,
         "path": path,

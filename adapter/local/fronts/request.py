@@ -26,7 +26,11 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request as sent: `path` and `query` percent-encoded, headers in order, their names in lower case."""
+    """An HTTP request as sent: `path` and `query` percent-encoded, headers in order, their names in lower case.
+
+    Header values are decoded as UTF-8, as a load balancer does (https://github.com/honojs/hono/issues/4432). What is
+    none becomes U+FFFD (seen in https://github.com/lukeshay/astro-aws/issues/155). ASSUMPTION: so do the others.
+    """
 
     method: str
     path: str
@@ -86,7 +90,7 @@ async def read_body(scope: HTTPScope, receive: ASGIReceiveCallable, limit: int =
 
 def read_request(scope: HTTPScope, body: bytes) -> Request:
     client, server = scope.get("client"), scope.get("server")
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    headers = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in scope["headers"]]
     if server and not any(name == "host" for name, _ in headers):
         headers.append(("host", f"{server[0]}:{server[1]}"))  # HTTP/1.0 may name none
     return Request(
