@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .events import ASGI, Request, quoted
@@ -19,10 +20,10 @@ def describe(event: object) -> str:
 
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-services.html
     """
-    if not isinstance(event, dict):
+    if not isinstance(event, Mapping):
         return f"a direct invocation with {quoted(event)}"
     records = event.get("Records")
-    if isinstance(records, list) and records and isinstance(records[0], dict):
+    if isinstance(records, list | tuple) and records and isinstance(records[0], Mapping):
         # SNS writes it with a capital.
         source = records[0].get("eventSource") or records[0].get("EventSource")
         if isinstance(source, str):
@@ -47,7 +48,7 @@ def read_source(event: Any, context: Any, path: str) -> Request:
     queue: also with a 307, a 404 or a 422, since an app that has the route elsewhere, or has none, or cannot read the
     event, has not handled it.
     """
-    body = json.dumps(event).encode()
+    body = json.dumps(event, default=dict).encode()  # of any mapping, such as a data class of Powertools'
 
     def result(response: Response) -> Any:
         status, content = response["status"], response["body"]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import base64
 import functools
 import string
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .exceptions import EventError
-from .response import MOST_NAMES, Head
+from .response import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from mangum.types import LambdaConfig, LambdaHandler, Response
 
@@ -34,6 +35,12 @@ TEXT_MIME_TYPES = (
 )
 """Content types whose bodies a buffered reply carries as text, not base64; mangum's list."""
 
+_TEXT_FORMATS = frozenset({"json", "json-seq", "jsonl", "jsonlines", "ndjson", "xml", "yaml"})
+"""Formats that are text, as structured suffixes or alone, as in ``application/x-yaml``.
+
+https://www.iana.org/assignments/media-type-structured-suffix/media-type-structured-suffix.xhtml
+"""
+
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 """From 2.4 on a server's `send` raises after a disconnect, and Starlette then skips the background tasks."""
 
@@ -41,7 +48,6 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HTTP_VERSIONS = {"2.0": "2", "": "1.1"}  # ASGI knows "1.0", "1.1" and "2"
 _NAME = string.ascii_letters + string.digits + "._~%!$&'()*+,;=-"
 _ADDRESS = string.hexdigits + ":."
-_NAMES: dict[str, bytes] = {}  # of headers, in lower case, as ASGI has them: clients send few, again and again
 
 
 class Request:
@@ -65,24 +71,29 @@ class Request:
 
 
 def read_event(
-    event: LambdaEvent, context: Any, config: LambdaConfig, custom_handlers: Sequence[type[LambdaHandler]] = ()
+    event: Any, context: Any, config: LambdaConfig, custom_handlers: Sequence[type[LambdaHandler]] = ()
 ) -> Request:
-    """The request in ``event``; `EventError` if it is malformed, or no trigger's."""
-    if not isinstance(event, dict):
+    """Return the request in ``event``; raises `EventError` if it is malformed, or no trigger's."""
+    if not isinstance(event, dict) and not isinstance(event, Mapping):
         from .event_sources import unknown
 
         raise unknown(event)
     kind: type[Any]
+    given: Any = event
+    plain = as_json(event)
     try:
         for kind in custom_handlers:
-            if kind.infer(event, context, config):
+            if kind.infer(given, context, config):
                 trigger = kind.__name__
                 break
         else:
+            event = plain
             kind = FunctionURL if is_function_url(event) else _other(event)
             trigger = kind.trigger
         handler = kind(event, context, config)
         scope, body = handler.scope, handler.body
+        if body:
+            scope["headers"] = with_length(scope.get("headers", ()), len(body))
     except EventError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exception:
@@ -93,7 +104,34 @@ def read_event(
     if custom_handlers:
         scope["asgi"] = ASGI.copy()  # whatever one of them says
         scope.setdefault("extensions", {})
+    if event is not given:
+        scope["aws.event"] = given
     return Request(scope, body, trigger, handler)
+
+
+def as_json(event: Mapping[str, Any]) -> LambdaEvent:
+    """Return the event as `json` makes it: other mappings become dicts, tuples become lists.
+
+    Powertools' data classes are such mappings:
+    https://docs.powertools.aws.dev/lambda/python/latest/utilities/data_classes/
+    """
+    return event if isinstance(event, dict) else {name: _plain(value) for name, value in event.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def with_length(headers: Iterable[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a request with a body, whose ``Content-Length`` is the ``length`` in bytes.
+
+    REST APIs leave it out (https://github.com/Kludex/mangum/issues/143), and so does a client that sends chunks. WSGI
+    apps then see no body. An event has the body in one piece, so that a transfer coding is removed (RFC 9112, 7.1.3).
+    """
+    others = [(name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")]
+    return [*others, (b"content-length", b"%d" % length)]
 
 
 def is_function_url(event: LambdaEvent) -> bool:
@@ -147,14 +185,12 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
     request_context = field(event, "requestContext", dict)
     http = field(request_context, "http", dict, "requestContext.")
     headers: dict[str, str] = field(event, "headers", dict, default={})
+    names = "".join(headers)
+    if names != names.lower():  # Lambda's are in lower case
+        headers = {name.lower(): value for name, value in headers.items()}
     cookies = field(event, "cookies", list, default=())
     if cookies:
         headers = {**headers, "cookie": "; ".join(map(str, cookies))}
-    try:
-        fields = [(_NAMES[name], value.encode("latin-1")) for name, value in headers.items()]
-    except (KeyError, UnicodeEncodeError):
-        headers = {name.lower(): value for name, value in headers.items()}
-        fields = header_fields(headers.items())
     scheme = forwarded_scheme(headers)
     client = field(http, "sourceIp", str, "requestContext.http.", "")
     return http_scope(
@@ -165,7 +201,7 @@ def scope_2_0(event: LambdaEvent, context: Any, path: str, raw_path: bytes, root
         raw_path=raw_path,
         root_path=root_path,
         query_string=encoded(field(event, "rawQueryString", str, default="")),
-        headers=fields,
+        headers=header_fields(headers.items()),
         client=(client, 0) if client else None,
         scheme=scheme,
         server=server(headers, request_context.get("domainName"), scheme),
@@ -237,9 +273,14 @@ def proxy_reply(head: Head, body: bytes, text_mime_types: Sequence[str] = TEXT_M
 
 
 def text_or_base64(head: Head, body: bytes, text_mime_types: Collection[str]) -> tuple[str, bool]:
-    """The body as JSON can carry it, and whether that is base64: text only where its type says so and it is UTF-8."""
-    content_type = dict(head.headers).get("content-type", "")
-    if not body or any(mime_type in content_type for mime_type in text_mime_types):
+    """The body as JSON can carry it, and whether that is base64: text only where its type says so and it is UTF-8.
+
+    A type is text by ``text_mime_types``, or by its structured suffix: ``application/problem+json``.
+    """
+    content_type = dict(head.headers).get("content-type", "").lower()
+    subtype = content_type.partition(";")[0].rpartition("/")[2].strip()
+    is_text = subtype.rpartition("+")[2].removeprefix("x-") in _TEXT_FORMATS
+    if not body or is_text or any(mime_type.lower() in content_type for mime_type in text_mime_types):
         try:
             return body.decode(), False
         except UnicodeDecodeError:
@@ -248,11 +289,15 @@ def text_or_base64(head: Head, body: bytes, text_mime_types: Collection[str]) ->
 
 
 def read_body(event: LambdaEvent, base64_field: str) -> bytes:
-    body: str = field(event, "body", str, default="")
-    return from_base64(body) if event.get(base64_field) else body.encode()
+    body: str | bytes | None = event.get("body")
+    if not isinstance(body, bytes):  # which are in the events of unit tests only: Mangum takes them
+        body = field(event, "body", str, default="")
+    if event.get(base64_field):
+        return from_base64(body)
+    return body if isinstance(body, bytes) else body.encode()
 
 
-def from_base64(text: str) -> bytes:
+def from_base64(text: str | bytes) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as exception:
@@ -291,9 +336,15 @@ def forwarded_scheme(headers: dict[str, str]) -> str:
 def server(headers: dict[str, str], domain: object, scheme: str) -> tuple[str, int] | None:
     """Name and port of a Host header, ``a``, ``a:80`` or ``[::1]:80``; of the front end where it is none of these.
 
-    A host is what RFC 3986, 3.2.2 calls one. For anything else Starlette asks for the server's name as well.
+    A host is what RFC 3986, 3.2.2 calls one, of up to 255 characters (RFC 1035, 2.3.4). For anything else Starlette
+    asks for the server's name as well.
     """
-    return _server(headers.get("host", ""), headers.get("x-forwarded-port", ""), str(domain or ""), scheme)
+    # Cut, since the client's text stays in memory: what is cut off is too long to be legal.
+    host, port = headers.get("host", "")[:_MAX_HOST], headers.get("x-forwarded-port", "")[:6]
+    return _server(host, port, str(domain or "")[:_MAX_HOST], scheme)
+
+
+_MAX_HOST = len("[]:65535") + 256
 
 
 @functools.lru_cache(128)
@@ -306,7 +357,7 @@ def _server(host: str, forwarded_port: str, domain: str, scheme: str) -> tuple[s
     else:
         name, colon, port = host.partition(":")
         legal = name and not name.strip(_NAME)
-    if not legal or not (colon == ":" and is_port(port) or not colon):
+    if not legal or len(name) > 255 or not (colon == ":" and is_port(port) or not colon):
         name, port = domain, ""
     port = port or forwarded_port
     return (name, int(port) if is_port(port) else _DEFAULT_PORTS[scheme]) if name else None
@@ -319,24 +370,19 @@ def is_port(text: str) -> bool:
 def header_fields(headers: Collection[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """The headers, with names in lower case, as ASGI has them; in tuples, as of servers: some frameworks need these."""
     try:
-        return [(_NAMES.get(name) or _name(name), value.encode("latin-1")) for name, value in headers]
-    except UnicodeEncodeError:
+        return [(name.encode(), value.encode()) for name, value in headers]
+    except UnicodeEncodeError:  # half a surrogate pair, which any JSON can have
         return [(encoded(name), encoded(value)) for name, value in headers]
 
 
-def _name(name: str) -> bytes:
-    data = name.encode("latin-1")
-    if len(_NAMES) < MOST_NAMES:
-        _NAMES[name] = data
-    return data
-
-
 def encoded(text: str) -> bytes:
-    """The bytes a client sent: one a character, unless the event has characters beyond latin-1."""
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
+    """Return the bytes that a client sent, of an event's text: the front ends decode them as UTF-8.
+
+    Seen behind a load balancer (https://github.com/honojs/hono/issues/4432). ASSUMPTION: so do the others. Events of
+    function URLs and API Gateway point the same way (https://github.com/oven-sh/bun/issues/22994,
+    https://github.com/lukeshay/astro-aws/issues/155).
+    """
+    return text.encode("utf-8", "surrogatepass")
 
 
 _REQUIRED: Any = object()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -88,6 +89,52 @@ async def test_a_reply_that_is_too_large() -> None:
             assert invoked.result is not None and json.loads(invoked.result)["statusCode"] == status
     assert running.output.count("bytes as JSON, and one that is not streamed can have 6291556") == 3
     assert running.output.count("bytes as JSON, and one that is not streamed can have 1048576") == 1
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_headers_of_one_connection_are_not_posted(client: str) -> None:
+    """An app that hands a proxied response on has them. They are not in a stream's prelude, either."""
+    headers = [["Transfer-Encoding", "chunked"], ["connection", "close"], ["keep-alive", "timeout=5"], ["x-name", "v"]]
+    sent = Sent("/reply", query=quote(json.dumps([200, headers, ["whole"]])))
+    async with function("echo.handler", client=client) as running:
+        for name, make in EVENTS.items():
+            invoked = await running.api.run(make(sent))
+            if name == "function URL":
+                reply = invoked.prelude
+            else:
+                assert invoked.result is not None
+                reply = json.loads(invoked.result)
+            assert list({**reply.get("headers", {}), **reply.get("multiValueHeaders", {})}) == ["x-name"], name
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_a_problem_in_json_is_posted_as_text(client: str) -> None:
+    headers = [["content-type", "application/problem+json"]]
+    sent = Sent("/reply", query=quote(json.dumps([422, headers, ['{"title": "no"}']])))
+    async with function("echo.handler", client=client) as running:
+        for make in (http_api_event, rest_api_event, alb_event):
+            invoked = await running.api.run(make(sent))
+            assert invoked.result is not None
+            reply = json.loads(invoked.result)
+            assert (reply["body"], reply["isBase64Encoded"]) == ('{"title": "no"}', False)
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_header_text_arrives_as_utf_8(client: str) -> None:
+    async with function("echo.handler", client=client) as running:
+        for city in ("São Paulo", "Srīperumbūdūr", "東京"):
+            sent = Sent(headers=(("cf-ipcity", city),), cookies=(f"city={city}",))
+            for name, make in EVENTS.items():
+                invoked = await running.api.run(make(sent))
+                if name == "function URL":
+                    body = invoked.body
+                else:
+                    assert invoked.result is not None
+                    body = json.loads(invoked.result)["body"]
+                seen = dict(json.loads(body)["headers"])
+                # What an app does that knows that its proxy sends UTF-8.
+                assert seen["cf-ipcity"].encode("latin-1").decode() == city, name
+                assert seen["cookie"].encode("latin-1").decode() == f"city={city}", name
 
 
 async def test_letters_of_other_languages_are_not_escaped() -> None:

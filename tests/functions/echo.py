@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
@@ -66,7 +66,8 @@ async def stream(request: Request) -> Response:
 
 async def reply(request: Request) -> Response:
     """What the query says, JSON in percent-encoding: ``[status, [[name, value], …], [chunk, …]]``, text by latin-1."""
-    status, headers, chunks = json.loads(unquote(request.url.query))
+    # A REST API's event has a parameter with this name and an empty value.
+    status, headers, chunks = json.loads(unquote_plus(request.url.query).removesuffix("="))
     response = StreamingResponse(pieces(chunk.encode("latin-1") for chunk in chunks), status)
     response.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     return response
