@@ -32,18 +32,16 @@ DELIMITER = b"\0" * 8
 BODILESS = frozenset({204, 205, 304})
 """Statuses whose responses have no body (RFC 9110, 15.3.5, 15.3.6, 15.4.5)."""
 
-# What belongs to one connection (RFC 9110, 7.6.1) or is the front end's to set; content-length too: the stream is
-# chunked, and a function URL would only rename it to x-amzn-remapped-content-length.
-_NOT_PASSED_ON = frozenset(
+# What belongs to one connection (RFC 9110, 7.6.1) or is the front end's to set.
+_HOP_BY_HOP = frozenset(
     {
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     }
 )
 
@@ -51,11 +49,8 @@ _json = json.encoder.encode_basestring_ascii  # a string as JSON: an encoder of 
 
 # RFC 9110, 5.6.2 and 5.5: what a header's name and its value can consist of.
 _TOKEN = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
+_LOWER_TOKEN = bytes(byte if byte in _TOKEN else 0 for byte in range(256)).lower()  # for translate; 0 where illegal
 _FIELD = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-
-MOST_NAMES = 1000
-"""How many different names of headers are remembered: a client can send as many as it likes, an app pass them on."""
-_NAMES: dict[bytes, str] = {}  # names that were found legal, in lower case: an application has few, again and again
 
 
 class Head:
@@ -73,6 +68,8 @@ class Head:
     def parse(cls, status: object, headers: RawHeaders) -> Head:
         """From the fields of ``http.response.start``; `AppError` for what is not legal HTTP.
 
+        Hop-by-hop headers, such as a proxied response has, are dropped: the front end has a connection of its own.
+
         A line break in a header would end it, and begin another of an
         attacker's choice: nothing of the kind is passed on, or repaired.
         """
@@ -80,15 +77,16 @@ class Head:
             raise AppError(f"http.response.start: status must be an integer from 200 to 599, not {status!a}")
         fields = []
         for name, value in headers:
-            lower = _NAMES.get(name) if isinstance(name, bytes) else None
-            if lower is None:
-                lower = _legal_name(name)
+            lower = name.translate(_LOWER_TOKEN) if isinstance(name, bytes) else b""
+            if not lower or 0 in lower:
+                raise AppError(f"http.response.start: {name!a} is not a legal header name")
             if not isinstance(value, bytes):
                 raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
             text = value.decode("latin-1")
             if not (text.isascii() and text.isprintable()) and value.translate(None, _FIELD):
                 raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
-            fields.append((lower, text.strip(" \t")))
+            if lower not in _HOP_BY_HOP:
+                fields.append((lower.decode(), text.strip(" \t")))
         return cls(int(status), tuple(fields))
 
     def combine(self, separator: str) -> tuple[dict[str, str], list[str]]:
@@ -112,21 +110,15 @@ class Head:
         """``{"statusCode": 200, "headers": {name: value}, "cookies": […]}``, ASCII.
 
         Header values are strings, also repeated ones: an array has no meaning
-        to a function URL and is an error to API Gateway.
+        to a function URL and is an error to API Gateway. There is no length:
+        the stream is chunked, and a function URL would only rename the header
+        to x-amzn-remapped-content-length.
         """
         headers, cookies = self.combine(", ")
-        fields = ",".join([f"{_json(k)}:{_json(v)}" for k, v in headers.items() if k not in _NOT_PASSED_ON])
+        headers.pop("content-length", None)
+        fields = ",".join([f"{_json(k)}:{_json(v)}" for k, v in headers.items()])
         rest = f',"cookies":[{",".join(map(_json, cookies))}]' if cookies else ""
         return f'{{"statusCode":{self.status},"headers":{{{fields}}}{rest}}}'.encode()
-
-
-def _legal_name(name: object) -> str:
-    if not isinstance(name, bytes) or not name or name.translate(None, _TOKEN):
-        raise AppError(f"http.response.start: {name!a} is not a legal header name")
-    lower = name.decode().lower()
-    if len(_NAMES) < MOST_NAMES:
-        _NAMES[name] = lower
-    return lower
 
 
 SERVER_ERROR = Head(500, (("content-type", "text/plain; charset=utf-8"),))

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custo
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,6 @@ EVENT_LIMIT = 64 * 1024 * 1024  # bytes of an event and its head; Lambda's event
 
 _LARGE = 16 * 1024  # bytes
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
-_STATUS: dict[bytes, tuple[int, bool]] = {}  # of status lines that were found legal: the Runtime API has few
-MOST_STATUS_LINES = 100
-"""How many of them are remembered."""
 _BODILESS = (204, 304)
 _LENGTH, _ENCODING, _CONNECTION = b"\r\ncontent-length:", b"\r\ntransfer-encoding:", b"\r\nconnection:"
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?"  # compiled when it is needed: replies have lengths
@@ -171,7 +169,7 @@ class Reply:
             return False
         self._buffer = rest
         line, line_break, fields = head.partition(b"\r\n")
-        self.status, self.keep_alive = _STATUS.get(line) or _status(line)
+        self.status, self.keep_alive = _status(line[:100])
         if self.status < 200:
             return True  # 100 Continue and its kind: the reply is still to come
         self._fields = line_break + fields
@@ -265,15 +263,13 @@ class Reply:
         self._read = Reply._nothing
 
 
+@functools.lru_cache(16)  # the Runtime API has few
 def _status(line: bytes) -> tuple[int, bool]:
     """The status, and whether the connection is kept if nothing else is said."""
     version, status, space = line[:9], line[9:12], line[12:13]
     if version not in _VERSIONS or not status.isdigit() or status < b"100" or space not in (b" ", b""):
-        raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {line[:100]!r}")
-    said = int(status), version == _VERSIONS[0]
-    if len(_STATUS) < MOST_STATUS_LINES:
-        _STATUS[line] = said
-    return said
+        raise RuntimeApiError(f"the Runtime API did not answer in HTTP/1.1: {line!r}")
+    return int(status), version == _VERSIONS[0]
 
 
 def _value(fields: bytes, name: bytes) -> bytes:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from adapter.exceptions import RuntimeApiError
 from adapter.response import Failure
-from adapter.wire import MOST_STATUS_LINES, Reply, chunk, last_chunk, streamed_post
+from adapter.wire import Reply, chunk, last_chunk, streamed_post
 
 OK = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 
@@ -154,7 +154,7 @@ def test_the_reply_to_a_post() -> None:
 
 
 def test_status_lines_of_any_number() -> None:
-    for number in [*range(MOST_STATUS_LINES + 2), 0]:
+    for number in [*range(100), 0]:
         reply = Reply()
         assert reply.feed(b"HTTP/1.1 202 Accepted, %d\r\nContent-Length: 0\r\n\r\n" % number)
         assert fields(reply) == (202, b"", True)
