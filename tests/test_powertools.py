@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .events import function_url
+from .events import EVENTS, Sent, function_url
 from .runtime_api import function
 from .snippet import snippet
 
@@ -99,6 +99,42 @@ async def test_the_cost_of_background_work_as_a_metric() -> None:
     assert names == {"response_ms", "background_ms", "tasks_run", "tasks_failed", "tasks_cancelled"}
     assert (cost["tasks_run"], cost["tasks_failed"], cost["tasks_cancelled"]) == ([2], [1], [0])
     assert cost["background_ms"][0] >= 10
+
+
+SENT = Sent("/a/b", "POST", "q=1&r=2", (("x-name", "v"), ("content-type", "text/plain")), ("c=3",), "é".encode())
+DATA_CLASSES = {
+    "function URL": "LambdaFunctionUrlEvent",
+    "HTTP API 2.0": "APIGatewayProxyEventV2",
+    "HTTP API 1.0": "APIGatewayProxyEvent",
+    "REST API": "APIGatewayProxyEvent",
+    "ALB": "ALBEvent",
+    "ALB multi-value": "ALBEvent",
+    "Lattice V2": "VPCLatticeEventV2",
+    "Lattice V1": "VPCLatticeEvent",
+}
+QUEUE = {"Records": [{"messageId": "1", "body": "{}", "eventSource": "aws:sqs"}]}
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_a_data_class_is_an_event(client: str) -> None:
+    seen = {"query": [["q", "1"], ["r", "2"]], "name": "v", "cookies": {"c": "3"}, "body": "é"}
+    async with function("data_classes.handler", client=client) as running:
+        for name, data_class in DATA_CLASSES.items():
+            invoked = await running.api.run({**EVENTS[name](SENT), "DataClass": data_class})
+            if name == "function URL":
+                body, events = json.loads(invoked.body), ["open", "prelude", "chunk", "close"]
+            else:
+                assert invoked.result is not None
+                body, events = json.loads(json.loads(invoked.result)["body"]), ["response"]
+            path = "/prod/a/b" if name == "REST API" else "/a/b"
+            assert body == {"kind": data_class, "path": path, **seen}, name
+            assert invoked.events == [*events, "background", "next"]
+        for more, data_class in (({}, "SQSEvent"), ({"ByPath": True}, "SQSEvent")):
+            invoked = await running.api.run({**QUEUE, **more, "DataClass": data_class})
+            assert invoked.result is not None
+            result = json.loads(invoked.result)
+            assert result.pop("kind") == data_class
+            assert result == ({"event": QUEUE} if more else {"first": QUEUE["Records"][0]})
 
 
 async def test_the_docs(tmp_path: Path) -> None:
