@@ -101,10 +101,14 @@ def test_the_store_is_a_table_of_its_own_with_the_keys_that_the_app_uses(
 
 
 def test_the_signing_secret_is_never_shown(template: dict[str, Any], function: dict[str, Any]) -> None:
-    parameter = template["Parameters"]["SlackSigningSecret"]
-    assert parameter["NoEcho"] is True
-    assert parameter["Default"] == ""
-    assert function["Environment"]["Variables"]["SLACK_SIGNING_SECRET"] == {"Ref": "SlackSigningSecret"}
+    """A parameter has the secret's name. CloudFormation reads its value, by a dynamic reference:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-secretsmanager.html
+    """
+    assert template["Parameters"]["SlackSecretName"]["Default"] == ""
+    assert template["Conditions"]["SlackSecretNamed"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "SlackSecretName"}, ""]}]}
+    resolved = {"Fn::Sub": "{{resolve:secretsmanager:${SlackSecretName}}}"}
+    value = function["Environment"]["Variables"]["SLACK_SIGNING_SECRET"]
+    assert value == {"Fn::If": ["SlackSecretNamed", resolved, ""]}
 
 
 def test_the_url_is_an_output(template: dict[str, Any]) -> None:
