@@ -25,6 +25,7 @@ import pytest
 from adapter.response import EVENTS, TABLE
 
 from .events import function_url
+from .snippet import install_line, with_installed
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
@@ -77,6 +78,36 @@ def test_python(code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     else:
         assert (reply["statusCode"], reply["body"]) == (200, '"hello"')
         assert capsys.readouterr().out == "five seconds of work\n"
+
+
+THIRD_PARTY = re.compile(rf"^(?:from|import) (?!(?:adapter|{'|'.join(sys.stdlib_module_names)})\b)\w", re.MULTILINE)
+
+
+def installed_snippets() -> Iterator[Any]:
+    """The Python snippets that import more than the library, each with the commands directly before it."""
+    for page in PAGES:
+        text = page.read_text()
+        for number, found in enumerate(FENCE.finditer(text)):
+            if found[1] == "python" and THIRD_PARTY.search(found[2]):
+                before = text[: found.start()]
+                commands = before.rpartition("```sh\n")[2] if before.endswith("```\n\n") else ""
+                yield pytest.param(commands + found[2], found[2], id=f"{page.relative_to(ROOT)}-{number}")
+
+
+@pytest.mark.parametrize(("shown", "code"), list(installed_snippets()))
+def test_each_snippet_says_what_to_install(shown: str, code: str, tmp_path: Path) -> None:
+    """With those packages, and no others, its module can be imported where Lambda would import it."""
+    (tmp_path / "main.py").write_text(code)
+    variables = {
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "AWS_LAMBDA_FUNCTION_NAME": "f",
+        "DATABASE_URL": "postgresql+asyncpg://localhost/any",
+        "SLACK_SIGNING_SECRET": "any",
+    }
+    env = {"PATH": os.environ["PATH"], **variables, **with_installed(install_line(shown), tmp_path)}
+    done = subprocess.run([sys.executable, "-c", "import main"], env=env, capture_output=True, text=True)
+    # With a token, Bolt would ask Slack whose it is: without one it ends here, with all that it needs imported.
+    assert done.returncode == 0 or "variable `SLACK_BOT_TOKEN`" in done.stderr, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +310,7 @@ def test_commands_exist(code: str) -> None:
                 assert "[local]" not in command or re.search(r"^local = \[$", project, re.MULTILINE)
             case ["function-url", *_]:
                 assert 'function-url = "adapter.local.__main__:main"' in project
+                assert "pip install 'lambda-stream-adapter[local]'" in code
 
 
 def test_the_table_in_the_docs_is_the_table() -> None:

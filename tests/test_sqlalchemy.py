@@ -118,7 +118,7 @@ async def test_when_a_session_of_a_dependency_ends(database: str) -> None:
 
 
 async def test_the_docs(database: str, tmp_path: Path) -> None:
-    env = {**snippet("sqlalchemy", tmp_path), "DATABASE_URL": database}
+    env = {**snippet("sqlalchemy", tmp_path, "aiosqlite"), "DATABASE_URL": database}
     async with function("main.handler", env=env) as running:
         for _ in range(2):
             invoked = await running.api.run(function_url())
