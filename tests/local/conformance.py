@@ -375,7 +375,7 @@ class ManagedEmulator(Emulator):
     @property
     def command(self) -> tuple[str, ...]:
         script = (
-            'mount -t tmpfs tmpfs /var && mkdir -p /var/task && cp "$0" /var/task/bootstrap'
+            'umask 022 && mount -t tmpfs tmpfs /var && mkdir -p /var/task && cp "$0" /var/task/bootstrap'
             ' && chmod 755 /var/task/bootstrap && exec "$@"'
         )
         return ("unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, str(IDLE), *self.emulator())

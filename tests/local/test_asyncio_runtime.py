@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
+import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import Any
@@ -155,29 +158,50 @@ class OnDemandFunction(OnDemandEmulator):
 
 
 class ManagedFunction(ManagedEmulator):
-    """The same on its managed instance: its bootstrap's user has to be able to run this interpreter."""
+    """The same on its managed instance, whose user need not be able to enter the folders above what it runs."""
 
     concurrency = 64
+    FOLDERS = {
+        "/var/python": sys.base_prefix,
+        "/var/packages": sysconfig.get_path("purelib"),
+        "/var/project": str(ROOT),
+    }
+    MODULES = f"/var/project/{FUNCTIONS.relative_to(ROOT)}", "/var/project", "/var/packages"
+
+    @classmethod
+    def with_mounts(cls, *command: str) -> tuple[str, ...]:
+        binds = "".join(f' && mkdir {there} && mount --bind "${n}" {there}' for n, there in enumerate(cls.FOLDERS, 1))
+        script = (
+            f"umask 022 && mount -t tmpfs tmpfs /var{binds} && shift {len(cls.FOLDERS)} && mkdir /var/task"
+            ' && echo "$0" >/var/task/bootstrap && chmod 755 /var/task/bootstrap && exec "$@"'
+        )
+        python = f"/var/python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+        bootstrap = f"#!/bin/sh\nexec {python} -m adapter ending.handler\n"
+        unshare = ("unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, bootstrap)
+        return (*unshare, *cls.FOLDERS.values(), *command)
 
     @property
     def command(self) -> tuple[str, ...]:
-        script = (
-            'mount -t tmpfs tmpfs /var && mkdir -p /var/task /var/python && mount --bind "$1" /var/python'
-            ' && mount -t tmpfs -o mode=755 tmpfs "/$(echo "$1" | cut -d/ -f2)" && mkdir -p "$1"'
-            ' && mount --bind /var/python "$1" && echo "$0" >/var/task/bootstrap && chmod 755 /var/task/bootstrap'
-            ' && shift && exec "$@"'
-        )
-        bootstrap = f"#!/bin/sh\nexec {sys.executable} -m adapter ending.handler\n"
-        unshare = ("unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, bootstrap)
-        return (*unshare, sys.base_prefix, *self.emulator())
+        return self.with_mounts(*self.emulator())
 
     @property
     def variables(self) -> dict[str, str]:
         return {
-            "PYTHONPATH": f"{FUNCTIONS}:{ROOT}",
+            "LD_LIBRARY_PATH": "/var/python/lib",
+            "PYTHONPATH": ":".join(self.MODULES),
             "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_LAMBDA_MAX_CONCURRENCY": str(self.concurrency),
         }
+
+    @classmethod
+    @functools.cache
+    def unreadable(cls) -> str:
+        """Return what the user of AWS's emulator cannot read: files of a clone under a umask of 077, for one."""
+        functions, project, packages = cls.MODULES
+        files = (f"{functions}/ending.py", f"{project}/adapter/asgi.py", f"{packages}/fastapi/__init__.py")
+        check = 'for file; do test -r "$file" || echo "$file"; done'
+        as_its_user = ("setpriv", "--reuid", "993", "--clear-groups", "/bin/sh", "-c", check, "sh", *files)
+        return subprocess.run(cls.with_mounts(*as_its_user), capture_output=True, text=True, check=True).stdout
 
 
 async def get(emulator: Emulator, path: str) -> httpx.Response:
@@ -242,6 +266,11 @@ class TestOnDemandEmulator:
 
 @pytest.mark.skipif(not mounts_of_its_own(), reason="it takes root, and mount namespaces")
 class TestManagedEmulator:
+    @pytest.fixture(autouse=True)
+    def readable(self) -> None:
+        if unreadable := ManagedFunction.unreadable():
+            pytest.skip(f"the emulator's user, 993, cannot read {unreadable.split()}")
+
     async def test_64_invocations_in_one_process(self, binary: Path) -> None:
         async with ManagedFunction(binary, timeout=30) as emulator:
             await emulator.terminal.until("startup of")
