@@ -1,13 +1,16 @@
 """The wheel: what is in it, what it pulls in, and that it works without the extra."""
 
 import email.parser
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import adapter
 
@@ -34,8 +37,42 @@ def test_what_is_in_it(wheel: Path) -> None:
     assert wrapper.external_attr >> 16 & 0o111 == 0o111  # pip keeps it executable
     assert fields["License-Expression"] == "MIT"
     needed = [line for line in fields.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert needed == ["awslambdaric>=2.2", "mangum>=0.19"]
+    assert needed == ["awslambdaric>=2.2", "awslambdaric>=3; python_version >= '3.13'", "mangum>=0.19"]
     assert fields.get_all("Provides-Extra") == ["fast", "local", "powertools"]
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYTHONS = re.findall(r"Python :: (3\.\d+)\b", "\n".join(PROJECT["classifiers"]))
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_lower_bounds_install_on_each_python(version: str, tmp_path: Path) -> None:
+    """Without a compiler. `make test-lowest` runs tests with them, on the Python that it is given."""
+    allowed = [
+        *PROJECT["dependencies"],
+        *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
+    ]
+    lowest: dict[str, str] = {}
+    for line in allowed:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": version}):
+            (bound,) = requirement.specifier
+            assert bound.operator == ">="
+            lowest[requirement.name] = f"{requirement.name}=={bound.version}"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--ignore-installed",
+        "--target",
+        str(tmp_path),
+    ]
+    only = ["--only-binary", ":all:", "--python-version", version]
+    done = subprocess.run([*pip, *only, *lowest.values()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_library_alone(wheel: Path, tmp_path: Path) -> None:
