@@ -93,7 +93,7 @@ class TestSigterm:
             assert (await answer).text == "begun "
             await url.terminal.until("^shutdown$")
             await url.terminal.until("Runtime exited without providing a reason|REPORT")
-            assert time.monotonic() - begun < 0.6
+            assert time.monotonic() - begun < 5  # of ten
 
     async def test_idle(self, concurrency: int | None) -> None:
         async with local_lambda("ending.handler", concurrency=concurrency, freeze=False, **RUNTIME) as url:
@@ -240,7 +240,7 @@ class TestOnDemandEmulator:
             begun = time.monotonic()
             os.kill(await started(emulator.terminal), signal.SIGTERM)
             text = (await answer).content.partition(bytes(8))[2]
-            assert time.monotonic() - begun < 0.6
+            assert time.monotonic() - begun < 5  # of ten
             await emulator.terminal.until("^shutdown$")
             if path.startswith("/background"):
                 assert text == b'"answered"'

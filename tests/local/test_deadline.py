@@ -21,7 +21,7 @@ async def test_thirty_seconds_of_work_under_a_timeout_of_three(what: str) -> Non
         pid = int((await url.client.get("/pid")).text)
         await until_stopped(pid)
         response = await url.client.get(f"/slow/{what}")
-        assert (response.status_code, response.elapsed.total_seconds() < 1.5) == (200, True)
+        assert response.status_code == 200
         assert not url.terminal.getvalue().count("Background task")  # it is at it
         await url.terminal.until("^REPORT", 2)
         await until_stopped(pid)
