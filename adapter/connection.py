@@ -126,19 +126,27 @@ class Connection:
             self._writable.set()
 
     def _read(self) -> None:
-        try:
-            size = self._socket.recv_into(self._buffer)
-        except BlockingIOError:
-            return
-        except OSError as exception:
-            self._lose(str(exception))
-            return
-        if not size:
-            self._lose("closed by the Runtime API")
-        elif self.owner is None:
-            self.close()
-        else:
-            self.owner.received(bytes(self._buffer[:size]))
+        """Read until nothing is left.
+
+        uvloop stops polling a socket that has an error, and calls this once: a reset that comes with data shows here or
+        never. To poll costs a sixth of a `recv` that would block.
+        """
+        while True:
+            try:
+                size = self._socket.recv_into(self._buffer)
+            except BlockingIOError:
+                return
+            except OSError as exception:
+                self._lose(str(exception))
+                return
+            if not size:
+                self._lose("closed by the Runtime API")
+            elif self.owner is None:
+                self.close()
+            else:
+                self.owner.received(bytes(self._buffer[:size]))
+            if self.is_closed or self.is_quiet:
+                return
 
     def _lose(self, reason: str) -> None:
         owner, self.owner = self.owner, None

@@ -162,6 +162,54 @@ async def test_a_reset_is_an_end(pair: Pair) -> None:
     assert owner.said == ["[Errno 104] Connection reset by peer"]
 
 
+@pytest.mark.parametrize("size", [1, 999, 1000, 1001, 2000, 2500])
+async def test_a_reset_that_comes_with_data_is_seen_after_it(pair: Pair, size: int) -> None:
+    connection, peer = pair
+    owner = Owner(connection)
+    peer.sendall(b"x" * size)
+    reset(peer)
+    while not connection.is_closed:
+        owner.heard.clear()
+        await asyncio.wait_for(owner.heard.wait(), 10)
+    *data, reason = owner.said
+    assert b"".join(piece for piece in data if isinstance(piece, bytes)) == b"x" * size
+    assert reason == "[Errno 104] Connection reset by peer"
+
+
+async def test_a_reset_that_comes_with_the_last_data_of_an_owner_closes_it(pair: Pair) -> None:
+    """Else the next owner would write to it, and a post is never repeated."""
+    connection, peer = pair
+
+    class Once(Owner):
+        def received(self, data: bytes) -> None:
+            connection.owner = None
+            super().received(data)
+
+    owner = Once(connection)
+    peer.sendall(b"HTTP/1.1 202 Accepted")
+    reset(peer)
+    await asyncio.wait_for(owner.heard.wait(), 10)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert connection.is_closed
+    assert owner.said == [b"HTTP/1.1 202 Accepted"]
+
+
+async def test_an_owner_may_close_it_while_there_is_more_to_read(pair: Pair) -> None:
+    connection, peer = pair
+
+    class Closer(Owner):
+        def received(self, data: bytes) -> None:
+            super().received(data)
+            connection.close()
+
+    owner = Closer(connection)
+    peer.sendall(b"x" * 2500)
+    await asyncio.wait_for(owner.heard.wait(), 10)
+    await asyncio.sleep(0)
+    assert owner.said == [b"x" * 1000]
+
+
 @pytest.mark.parametrize("last_words", [b"", b"HTTP/1.1 413 No"])
 async def test_what_the_other_side_said_before_it_went_is_read_when_a_write_fails(
     pair: Pair, last_words: bytes
