@@ -151,7 +151,7 @@ class StreamingAdapter:
 
                 register_after_restore(self._startup)
             else:
-                self._startup()
+                self._home.at_init(self._startup)
 
     def __call__(self, event: Any, context: Any) -> Any:
         """Answer an event: under awslambdaric ``{"statusCode": N}``, the reply itself elsewhere."""

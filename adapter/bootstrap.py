@@ -7,7 +7,6 @@ once, in the init phase.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import logging
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _PARTS = (
     "_AWS_LAMBDA_LOG_FORMAT",
     "_AWS_LAMBDA_LOG_LEVEL",
-    "_get_handler",
     "_setup_logging",
     "build_fault_result",
     "create_lambda_context",
@@ -42,6 +40,9 @@ _PARTS = (
     "Unbuffered",
 )
 
+FINDERS = ("_get_handler", "get_handler")
+"""Names of awslambdaric's function that finds a handler: the second in 4.1.0 and 4.2.0."""
+
 _MAX_CAUSE = 1024 * 1024  # bytes of X-Ray's cause; awslambdaric has the same limit
 
 # Where an exception passes on its way from the handler to us; such frames before the handler's own say nothing.
@@ -55,16 +56,19 @@ class Bootstrap:
     def __init__(self, address: str) -> None:
         module: Any = importlib.import_module("awslambdaric.bootstrap")
         missing = [name for name in _PARTS if not hasattr(module, name)]
+        found = [getattr(module, name) for name in FINDERS if hasattr(module, name)]
+        if not found:
+            missing.append(FINDERS[0])
         if missing:
             raise SeamError(
                 f"awslambdaric {getattr(sys.modules['awslambdaric'], '__version__', '?')} has no {', '.join(missing)} "
                 "in awslambdaric.bootstrap, of which this runtime is made: use a version from 2.2 to 4.2"
             )
         self._module = module
+        self._find_handler: Callable[[str], Callable[[Any, Any], Any]] = found[0]
         self._client = module.LambdaRuntimeClient(address)
         self._marshaller = self._client.marshaller
         self._with_tenant_id = "tenant_id" in inspect.signature(module.create_lambda_context).parameters
-        self._pattern: _Pattern | None = None
         self._sink: Any = None
 
     def set_up_logging(self) -> None:
@@ -83,8 +87,7 @@ class Bootstrap:
     def handler(self, name: str) -> Callable[[Any, Any], Any]:
         """The handler ``module.function``; ends the process if there is none, as an init error."""
         try:
-            handler: Callable[[Any, Any], Any] = self._module._get_handler(name)
-            return handler
+            return self._find_handler(name)
         except self._module.FaultException as fault:
             error = self._module.make_error(fault.msg, fault.exception_type, fault.trace)
         except Exception:
@@ -108,7 +111,7 @@ class Bootstrap:
         wait(self._client, self._sink)
 
     def context(self, headers: Mapping[str, str], request_id: str, deadline_ms: int | None) -> Any:
-        """The context object, of what came with the event.
+        """Make the context object of an invocation, as awslambdaric does: no other invocation has a part of it.
 
         https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
         """
@@ -120,11 +123,7 @@ class Bootstrap:
         ][: 4 if self._with_tenant_id else 3]
         client_context = headers.get("lambda-runtime-client-context") or None
         identity = headers.get("lambda-runtime-cognito-identity") or None
-        if client_context or identity:
-            return self._module.create_lambda_context(client_context, identity, *arguments)
-        if self._pattern is None:
-            self._pattern = _Pattern(functools.partial(self._module.create_lambda_context, None, None), len(arguments))
-        return self._pattern.make(arguments)
+        return self._module.create_lambda_context(client_context, identity, *arguments)
 
     def unmarshal(self, body: bytes, content_type: str | None) -> Any:
         return self._marshaller.unmarshal_request(body, content_type)
@@ -154,31 +153,6 @@ class Bootstrap:
         module.log_error(error, self._sink)
         cause = json.dumps(module.make_xray_fault(label, message, os.getcwd(), frames))
         return json.dumps(error).encode(), kind, cause if len(cause) < _MAX_CAUSE else ""
-
-
-class _Pattern:
-    """Contexts without what only SDKs for mobile devices send: alike but for the arguments, so that all the rest, most
-    of it environment variables, is read once.
-    """
-
-    def __init__(self, create: Callable[..., Any], count: int) -> None:
-        marks = [object() for _ in range(count)]
-        pattern = create(*marks)
-        self._create = create
-        self._class: Any = type(pattern)
-        self._values = vars(pattern)
-        places = [[name for name, value in self._values.items() if value is mark] for mark in marks]
-        self._names = [names[0] for names in places if len(names) == 1]
-        self._is_usable = len(self._names) == count
-
-    def make(self, arguments: list[Any]) -> Any:
-        if not self._is_usable:
-            return self._create(*arguments)
-        context = object.__new__(self._class)
-        context.__dict__ = values = self._values.copy()
-        for name, argument in zip(self._names, arguments, strict=True):
-            values[name] = argument
-        return context
 
 
 def _identify(record: logging.LogRecord) -> bool:

@@ -56,16 +56,42 @@ class Environment:
         concurrency: int = 1,
     ) -> None:
         self.api = api
-        self.loop = loop or asyncio.new_event_loop()
-        keep_task_factory(self.loop)
-        self.loop.set_exception_handler(unretrieved)
         self.is_alone = concurrency == 1
+        self._take(loop or asyncio.new_event_loop())
         self.lifespans: list[Lifespan] = []  # those that have started
         self._source = source
         self._termination: Termination | None = None
-        self._watch = Watch(self.loop, self.is_alone)
         self._is_asynchronous = is_asynchronous
+        self._forks_workers = False
+        self._inherited: asyncio.AbstractEventLoop | None = None
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run everything on this loop from now on."""
+        self.loop = loop
+        keep_task_factory(loop)
+        loop.set_exception_handler(unretrieved)
+        self._watch = Watch(loop, self.is_alone)
         self._root: asyncio.Task[None] | None = None
+
+    def serve_in_workers(self) -> None:
+        """Leave everything to the workers that awslambdaric forks from this process: see `ric.forks_workers`."""
+        self._forks_workers = True
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        """Take a new event loop: two processes cannot share the selector of one."""
+        self._inherited = self.loop  # kept: a collection would close it, and take its sockets from the shared selector
+        self._take(asyncio.new_event_loop())
+        asyncio.set_event_loop(self.loop)
+
+    def at_init(self, startup: Callable[[], None]) -> None:
+        """Call ``startup`` in the init phase: now, or in each of the workers."""
+        if self._forks_workers:
+            from .ric import call_in_workers
+
+            call_in_workers(startup)
+        else:
+            startup()
 
     def invocation(self, context: Any) -> tuple[Invocation, bool]:
         """The invocation that this context belongs to, and whether it is the platform's.
@@ -294,12 +320,14 @@ def environment() -> Environment:
         address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
         if address:
             from .garbage import resume
-            from .ric import Seam
+            from .ric import Seam, forks_workers
 
             resume()
             made = Environment(RuntimeApi(address), Seam.install())
             # The process is ours: what asks for "the" loop while it is being imported gets the one its requests run on.
             asyncio.set_event_loop(made.loop)
+            if forks_workers():
+                made.serve_in_workers()
         else:
             made = Environment()
             atexit.register(made.loop.close)

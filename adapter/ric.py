@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,38 @@ class Seam:
                 "so its own post could not be held back: use a version from 2.2 to 4.2"
             )
         return current if current.request_id == request_id else None
+
+
+def forks_workers() -> bool:
+    """Return whether this process only forks the workers that ask for events.
+
+    On Managed Instances awslambdaric does. Its versions 4.1.0 and 4.2.0 import the handler before that, all others in
+    each worker.
+    """
+    if "AWS_LAMBDA_MAX_CONCURRENCY" not in os.environ:
+        return False
+    from multiprocessing import parent_process
+
+    return parent_process() is None
+
+
+def call_in_workers(startup: Callable[[], None]) -> None:
+    """Call ``startup`` in each worker, before its first event, where awslambdaric looks its handler up once more.
+
+    What it raises fails the init, as an exception of the handler's module does.
+    """
+    from .bootstrap import FINDERS
+
+    bootstrap: Any = sys.modules.get("awslambdaric.bootstrap")
+    for name in FINDERS:
+        if hasattr(bootstrap, name):
+            setattr(bootstrap, name, functools.partial(_find_and_start, getattr(bootstrap, name), startup))
+
+
+def _find_and_start(find: Callable[..., Any], startup: Callable[[], None], *args: Any) -> Any:
+    handler = find(*args)
+    startup()
+    return handler
 
 
 def _invocation_under_way() -> Invocation | None:

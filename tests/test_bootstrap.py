@@ -44,22 +44,22 @@ def test_the_context_is_that_of_awslambdaric(headers: dict[str, str]) -> None:
         assert context.get_remaining_time_in_millis() > 0
 
 
-@pytest.mark.parametrize("keeps", [True, False])
-def test_a_context_of_other_versions(keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Context:
-        def __init__(self, request_id: str, deadline: int, arn: str) -> None:
-            self.aws_request_id = request_id
-            self.arn = arn if keeps else str(arn)  # what is made of an argument cannot be seen
-            self.deadline = deadline
+@pytest.mark.parametrize("headers", [{}, HEADERS, {**HEADERS, **IDENTITY}])
+def test_a_context_shares_nothing_with_that_of_another_invocation(headers: dict[str, str]) -> None:
+    bootstrap = Bootstrap("127.0.0.1:1")
+    first, second = [bootstrap.context(headers, f"request-{number}", 10**13) for number in range(2)]
+    first.identity.cognito_identity_id = "mine"
+    for name, value in vars(first).items():
+        assert isinstance(value, str | int | None) or value is not vars(second)[name], name
+    assert second.identity.cognito_identity_id != "mine"
 
-    def create(client: object, identity: object, deadline: int, request_id: str, arn: str) -> Context:
-        return Context(request_id, deadline, arn)
+
+def test_a_version_without_tenants_makes_contexts_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(client: object, identity: object, deadline: int, request_id: str, arn: str) -> tuple[str, int, str]:
+        return request_id, deadline, arn
 
     monkeypatch.setattr(awslambdaric.bootstrap, "create_lambda_context", create)
-    bootstrap = Bootstrap("127.0.0.1:1")
-    for number in range(2):
-        context = bootstrap.context(HEADERS, f"request-{number}", 7)
-        assert vars(context) == {"aws_request_id": f"request-{number}", "arn": "arn:f", "deadline": 7}
+    assert Bootstrap("127.0.0.1:1").context(HEADERS, "request", 7) == ("request", 7, "arn:f")
 
 
 def test_snapstart_needs_a_version_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The seam under awslambdaric, with stand-ins for its native client."""
 
+import asyncio
+import json
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -11,6 +13,9 @@ from adapter import environment
 from adapter.exceptions import RuntimeApiError, SeamError
 from adapter.invocation import Invocation
 from adapter.ric import RuntimeClient, Seam
+
+from .events import function_url
+from .runtime_api import ManagedRuntimeAPI, function
 
 
 class Native:
@@ -151,3 +156,36 @@ async def test_there_is_nothing_to_stream_to_outside_lambda() -> None:
         await home.stream(Invocation("request"))
     with pytest.raises(RuntimeApiError, match="there is no Runtime API outside Lambda"):
         home.buffered(Invocation("request"), lambda head, body: None, "alb")
+
+
+class TestWorkersThatAreForkedAfterTheImport:
+    """Here with the installed awslambdaric, in test_versions with those that fork so."""
+
+    async def both_wait(self, api: ManagedRuntimeAPI) -> None:
+        async with asyncio.timeout(30):
+            while api.waiting < 2:
+                await asyncio.sleep(0.01)
+
+    async def ask_both(self, api: ManagedRuntimeAPI) -> list[list[int]]:
+        await self.both_wait(api)
+        async with asyncio.timeout(30):
+            both = [await api.invoke(function_url("/")) for _ in range(2)]
+            for invoked in both:
+                await invoked.finished.wait()
+        return [json.loads(invoked.body) for invoked in both]
+
+    @pytest.mark.parametrize("another_way", ["", "1"])
+    async def test_each_has_its_own_loop_and_startup(self, another_way: str) -> None:
+        env = {"AWS_LAMBDA_MAX_CONCURRENCY": "2", "FINDS_IT_ANOTHER_WAY": another_way}
+        api = ManagedRuntimeAPI()
+        async with function("workers.handler", command=(sys.executable, "forking.py"), api=api, env=env):
+            await self.both_wait(api)
+            # Where the runtime client does not look the handler up again, the first invocation starts up.
+            assert len([entry for entry in api.log if entry.startswith("startup")]) == (0 if another_way else 2)
+            for _ in range(3):
+                answers = await self.ask_both(api)
+                workers = {pid for pid, *_ in answers}
+                assert len(workers) == 2
+                assert all(pid == consumer != imported_in for pid, consumer, imported_in in answers)
+        startups = [entry for entry in api.log if entry.startswith("startup")]
+        assert sorted(startups) == sorted(f"startup-{pid}" for pid in workers)
