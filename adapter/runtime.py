@@ -18,6 +18,7 @@ import inspect
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .bootstrap import Bootstrap
@@ -47,6 +48,12 @@ _ATTEMPTS, _DELAY = 5, 0.1
 # that to the adapter, which does it earlier.
 _MARGIN = 0.25
 
+LOOPS = ("auto", "asyncio", "uvloop")
+"""Choices of an event loop, as uvicorn's ``--loop`` has them."""
+
+# Packages that patch asyncio's own event loop and raise for any other, when a library calls them at its import.
+_PATCHERS = ("nest_asyncio", "nest_asyncio2")
+
 
 class Runtime:
     """The workers of one process, and what they have under way.
@@ -58,10 +65,12 @@ class Runtime:
     _handle: Callable[[Any, Any, Over], None]
     _context: contextvars.Context
 
-    def __init__(self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None) -> None:
+    def __init__(
+        self, api: RuntimeApi, bootstrap: Bootstrap, concurrency: int | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.api = api
         self.ending: int | None = None  # the exit status, from when on nothing more is asked for
-        self.loop = _event_loop()
+        self.loop = loop
         self._bootstrap = bootstrap
         self._concurrency = concurrency or 1
         self._sets_trace_id = concurrency is None
@@ -345,25 +354,27 @@ class Worker:
 
 def main(arguments: list[str]) -> int:
     """``python -m adapter <handler>``: the process's exit status."""
+    handler, loop_name = _options(arguments)
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
-    if len(arguments) != 1 or not address:
+    if not address:
         sys.stderr.write(
-            "usage: python -m adapter <module.function>, on Lambda: the Runtime API is where AWS_LAMBDA_RUNTIME_API "
-            "says. On your machine: python -m adapter.local --runtime adapter <module.function>\n"
+            "python -m adapter is for Lambda: the Runtime API is where AWS_LAMBDA_RUNTIME_API says. On your machine: "
+            "python -m adapter.local --runtime adapter <module.function>\n"
         )
         return 2
     try:
         bootstrap = Bootstrap(address)
         concurrency = _concurrency()
+        loop = _event_loop(loop_name)
     except (SeamError, ConfigurationError) as exception:
         sys.stderr.write(f"{exception}\n")
         return 1
     bootstrap.set_up_logging()
     extension = register_for_sigterm(address)
-    runtime = Runtime(RuntimeApi(address, is_watched=True), bootstrap, concurrency)
+    runtime = Runtime(RuntimeApi(address, is_watched=True), bootstrap, concurrency, loop)
     occupy(runtime.environment)
     asyncio.set_event_loop(runtime.loop)
-    runtime.take(bootstrap.handler(arguments[0]))
+    runtime.take(bootstrap.handler(handler))
     resume()
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         bootstrap.wait_for_restore()
@@ -371,6 +382,20 @@ def main(arguments: list[str]) -> int:
     if extension is not None:
         extension.close()
     return status
+
+
+def _options(arguments: list[str]) -> tuple[str, str]:
+    """Return the handler's name, and that of the event loop."""
+    loop_name = os.environ.get("ADAPTER_LOOP") or LOOPS[0]
+    if len(arguments) == 1 and not arguments[0].startswith("-"):
+        return arguments[0], loop_name
+    from argparse import ArgumentParser  # 5 ms of a cold start that has no options
+
+    parser = ArgumentParser(prog="python -m adapter", allow_abbrev=False)
+    parser.add_argument("handler", metavar="module.function")
+    parser.add_argument("--loop", choices=LOOPS, help=f"the event loop (default: $ADAPTER_LOOP, or {LOOPS[0]})")
+    options = parser.parse_args(arguments)
+    return options.handler, options.loop or loop_name
 
 
 def _concurrency() -> int | None:
@@ -397,10 +422,17 @@ def _adapter_begin(handler: Any) -> Callable[[Any, Any, Over], None] | None:
     return ours if begins is calls else None  # a subclass has a __call__ of its own
 
 
-def _event_loop() -> asyncio.AbstractEventLoop:
+def _event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Make an event loop: uvloop for "auto" where it is installed, unless a package is that patches asyncio's own."""
+    if name not in LOOPS:
+        raise ConfigurationError(f"ADAPTER_LOOP must be one of {', '.join(LOOPS)}, not {ascii(name)}")
+    if name == "asyncio" or (name == "auto" and any(map(find_spec, _PATCHERS))):
+        return asyncio.new_event_loop()
     try:
         uvloop: Any = importlib.import_module("uvloop")
     except ModuleNotFoundError:
+        if name == "uvloop":
+            raise ConfigurationError("uvloop is not installed: install it, or choose --loop auto") from None
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop

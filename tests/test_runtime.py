@@ -5,11 +5,15 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h11
 import pytest
 
 from adapter.runtime import Worker
@@ -24,6 +28,31 @@ ACCENTS = {"a": "é☕", "n": 12345678901234567890123, "list": [1.5, None, True]
 
 def body(invoked: Invoked) -> Any:
     return json.loads(invoked.body)
+
+
+class ResettingRuntimeAPI(RuntimeAPI):
+    """Begins one of its replies, and resets the connection: both are there when the function looks."""
+
+    function: asyncio.subprocess.Process | None = None  # while it is to be done
+    to = ""  # what the request's path ends with
+
+    async def _route(
+        self, http: h11.Connection, request: h11.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[int | None, bytes, list[tuple[str, str]]]:
+        function = self.function
+        if function is None or not request.target.decode().endswith(self.to):
+            return await super()._route(http, request, reader, writer)
+        self.function = None
+        while not isinstance(await self._event(http, reader), h11.EndOfMessage):
+            pass
+        function.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, function.pid, os.WSTOPPED | os.WNOWAIT)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        await writer.wait_closed()
+        function.send_signal(signal.SIGCONT)
+        return None, b"", []
 
 
 @pytest.mark.parametrize("path", ["/async", "/sync", "/stream", "/plain/json"])
@@ -274,6 +303,22 @@ class TestTheRuntimeApi:
         assert "closed by the Runtime API" in running.whole
         assert "did not answer in HTTP/1.1" in running.whole
 
+    @pytest.mark.parametrize("to", ["/next", "/response"])
+    @pytest.mark.parametrize("handler", ["kinds.plain", "endings.handler"])
+    async def test_a_reset_that_comes_with_a_part_of_a_reply_is_seen_at_once(
+        self, env: dict[str, str], handler: str, to: str
+    ) -> None:
+        api = ResettingRuntimeAPI()
+        async with function(handler, client="adapter", env=env, api=api) as running:
+            event = function_url("/background/0")
+            await running.api.run(event)
+            api.to, api.function = to, running.process
+            for _ in range(2):
+                invoked = await running.api.invoke(event)
+                await asyncio.wait_for(invoked.finished.wait(), 20)  # the deadline is in 30 s
+            assert invoked.result is not None or invoked.body == b'"answered"'
+        assert "the connection was lost: [Errno 104] Connection reset by peer" in running.whole
+
     async def test_nor_can_one_with_a_header_that_is_none(self, env: dict[str, str]) -> None:
         async with function("kinds.plain", client="adapter", env=env) as running:
             running.api.next_fails = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon\r\n\r\n{}"]
@@ -337,6 +382,13 @@ class TestInit:
         )
         _, error = await process.communicate()
         assert process.returncode == 2 and b"usage: python -m adapter" in error
+
+    async def test_it_runs_nowhere_but_on_lambda(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "adapter", "a.b"), stderr=asyncio.subprocess.PIPE
+        )
+        _, error = await process.communicate()
+        assert process.returncode == 2 and b"python -m adapter.local --runtime adapter" in error
 
     @pytest.mark.parametrize("value", ["none", "0", "-1"])
     async def test_a_concurrency_that_is_none(self, value: str) -> None:
@@ -567,6 +619,69 @@ class TestSnapStart:
         assert error["errorMessage"] == f"{hook} failed"
 
 
+WITHOUT_UVLOOP = {"PYTHONPATH": f"{FUNCTIONS / 'without_fast'}:{FUNCTIONS}:{FUNCTIONS.parents[1]}"}
+
+
+@pytest.fixture(scope="module", params=["nest_asyncio", "nest_asyncio2"])
+def nesting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A package that LLM libraries call at their import, and where it is: not among those of the other tests."""
+    folder = str(tmp_path_factory.mktemp(request.param))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, request.param]
+    subprocess.run(command, check=True)
+    return request.param, folder
+
+
+class TestTheLoop:
+    """``--loop``, as uvicorn's; ``ADAPTER_LOOP``, where there are no arguments."""
+
+    @pytest.mark.parametrize(
+        ("options", "variable", "module"),
+        [
+            ([], "", "uvloop"),
+            ([], "asyncio", "asyncio.unix_events"),
+            (["--loop", "asyncio"], "uvloop", "asyncio.unix_events"),
+            (["--loop=uvloop"], "asyncio", "uvloop"),
+            (["--loop", "auto"], "asyncio", "uvloop"),
+        ],
+    )
+    async def test_it_can_be_chosen(self, options: list[str], variable: str, module: str) -> None:
+        for arguments in {("kinds.on_a_loop", *options), (*options, "kinds.on_a_loop")}:
+            command = (sys.executable, "-m", "adapter", *arguments)
+            async with function("kinds.on_a_loop", command=command, env={"ADAPTER_LOOP": variable}) as running:
+                assert json.loads((await running.api.run({})).result or b"") == module
+
+    async def test_auto_is_asyncio_without_uvloop(self) -> None:
+        async with function("kinds.on_a_loop", client="adapter", env=WITHOUT_UVLOOP) as running:
+            assert json.loads((await running.api.run({})).result or b"") == "asyncio.unix_events"
+
+    @pytest.mark.parametrize(
+        ("env", "message"),
+        [
+            ({"ADAPTER_LOOP": "trio"}, "ADAPTER_LOOP must be one of auto, asyncio, uvloop, not 'trio'"),
+            (
+                {"ADAPTER_LOOP": "uvloop", **WITHOUT_UVLOOP},
+                "uvloop is not installed: install it, or choose --loop auto",
+            ),
+        ],
+    )
+    async def test_one_that_is_not_to_be_had_fails_with_one_line(self, env: dict[str, str], message: str) -> None:
+        async with function("kinds.on_a_loop", client="adapter", env=env) as running:
+            assert await running.exit() == 1
+        assert running.output == f"{message}\n"
+
+    @pytest.mark.parametrize("chosen", ["", "auto", "asyncio"])
+    async def test_a_library_that_nests_loops_works(self, nesting: tuple[str, str], chosen: str) -> None:
+        package, folder = nesting
+        env = {
+            "PYTHONPATH": f"{folder}:{FUNCTIONS}:{FUNCTIONS.parents[1]}",
+            "NESTS_BY": package,
+            "ADAPTER_LOOP": chosen,
+        }
+        async with function("nested.handler", client="adapter", env=env) as running:
+            for _ in range(3):
+                assert (await running.api.run(function_url("/"))).body == b"42"
+
+
 class TestTheWrapper:
     """``AWS_LAMBDA_EXEC_WRAPPER``: Lambda runs it with the command that it would have run itself."""
 
@@ -638,6 +753,16 @@ class TestManagedInstances:
             running.process.send_signal(signal.SIGTERM)
             assert await running.exit() == 0
             assert all(invoked.body.startswith(b"begun ") and invoked.closed.is_set() for invoked in sent)
+
+    @pytest.mark.parametrize("headers", [[], [("Lambda-Runtime-Client-Context", "{}")]])
+    async def test_nothing_of_a_context_is_another_invocations(self, headers: list[tuple[str, str]]) -> None:
+        api = ManagedRuntimeAPI()
+        api.further_headers = headers
+        async with function("kinds.identified", client="adapter", api=api, env=self.ENV) as running:
+            both = [await running.api.invoke(name) for name in ("first", "second")]
+            for invoked, name in zip(both, ("first", "second"), strict=True):
+                await asyncio.wait_for(invoked.finished.wait(), 20)
+                assert json.loads(invoked.result or b"") == [None, name]
 
     async def test_the_trace_id_is_not_in_the_environment(self) -> None:
         api = ManagedRuntimeAPI()

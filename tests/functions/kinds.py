@@ -37,6 +37,22 @@ async def asynchronous(event: Any, context: Any) -> Any:
     return plain(event, context) | {"thread": threading.current_thread() is threading.main_thread()}
 
 
+both_are_here = asyncio.Barrier(2)
+
+
+async def identified(event: Any, context: Any) -> list[Any]:
+    """Writes to its context, and finds there what it has written, though another invocation does the same."""
+    before = context.identity.cognito_identity_id
+    await both_are_here.wait()
+    context.identity.cognito_identity_id = event
+    await both_are_here.wait()
+    return [before, context.identity.cognito_identity_id]
+
+
+async def on_a_loop(event: Any, context: Any) -> str:
+    return type(asyncio.get_running_loop()).__module__
+
+
 class Object:
     async def __call__(self, event: Any, context: Any) -> Any:
         return await asynchronous(event, context)
