@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 MAX_REPLY = 6 * 1024 * 1024 + 100
 """Bytes of JSON. 6 MB by https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; AWS's own Runtime API
 server says 6,291,556."""
-MAX_REPLIES = {"alb": 1024 * 1024}
-"""Of front ends that take less: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html"""
+MAX_REPLIES = {
+    **dict.fromkeys(("function-url", "http-api", "rest-api", "lambda-edge", "vpc-lattice"), MAX_REPLY),
+    "alb": 1024 * 1024,  # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+}
+"""By trigger. What a custom handler replies can be as long as Lambda's limit."""
 
 
 class BufferedReply(Buffer):
@@ -29,26 +32,39 @@ class BufferedReply(Buffer):
     kept in ``error``: nothing has been posted then.
     """
 
-    __slots__ = ("_most", "_post", "_reply", "error")
+    __slots__ = ("_most", "_most_body", "_post", "_reply", "_size", "error")
 
     def __init__(self, post: Post, reply: Callable[[Head, bytes], Any], trigger: str) -> None:
         super().__init__()
         self._most = MAX_REPLIES.get(trigger, MAX_REPLY)
+        # As JSON no body is shorter than it is. A custom handler may compress one.
+        self._most_body = MAX_REPLIES.get(trigger, float("inf"))
+        self._size = 0  # of the body, kept or not
         self._post = post
         self._reply = reply
         self.error: Exception | None = None
 
+    def data(self, body: bytes, *, more: bool) -> None:
+        self._size += len(body)
+        if self._size <= self._most_body:
+            super().data(body, more=more)
+        else:
+            self.body.clear()  # no form of it fits
+
     def end(self, failure: Failure | None) -> None:
         super().end(failure)
+        size, payload = 0 if failure else self._size, b""
         try:
-            payload = _json(self._reply(self.head or SERVER_ERROR, bytes(self.body)))
-            if len(payload) > self._most:
+            if size <= self._most_body:
+                payload = _json(self._reply(self.head or SERVER_ERROR, bytes(self.body)))
+                size = len(payload)
+            if size > self._most:
                 logger.error(
-                    "The response to RequestId %s has %d bytes as JSON, and one that is not streamed can have %d: "
-                    "its caller gets a 500. A function URL with InvokeMode RESPONSE_STREAM, or a REST API with "
+                    "The response to RequestId %s has %d or more bytes as JSON, and one that is not streamed can have "
+                    "%d: its caller gets a 500. A function URL with InvokeMode RESPONSE_STREAM, or a REST API with "
                     "responseTransferMode STREAM, takes larger ones",
                     ascii(self._post.request_id),
-                    len(payload),
+                    size,
                     self._most,
                 )
                 payload = _json(self._reply(SERVER_ERROR, SERVER_ERROR_BODY))

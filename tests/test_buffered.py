@@ -137,6 +137,29 @@ async def test_header_text_arrives_as_utf_8(client: str) -> None:
                 assert seen["cookie"].encode("latin-1").decode() == f"city={city}", name
 
 
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_what_is_too_large_is_not_kept(client: str) -> None:
+    async with function("oversize.handler", client=client) as running:
+
+        async def memory() -> int:
+            return int((await running.api.run(function_url("/memory"))).body)
+
+        await running.api.run(http_api("/pieces/5"))
+        before = await memory()
+        for event in (http_api("/pieces/300"), rest_api_event(Sent("/pieces/300")), alb_event(Sent("/pieces/300"))):
+            invoked = await running.api.run(event)
+            assert invoked.result is not None and json.loads(invoked.result)["statusCode"] == 500
+            assert invoked.events == ["response", "background", "next"]
+        assert await memory() - before < 50_000
+    assert running.output.count("has 300000000 or more bytes as JSON, and one that is not streamed can have") == 3
+
+
+async def test_a_custom_handler_may_make_less_of_a_body() -> None:
+    async with function("oversize.compressing") as running:
+        invoked = await running.api.run({"custom": "/pieces/10"})
+    assert json.loads(invoked.result or b"") == {"length": 10_000_000}
+
+
 async def test_letters_of_other_languages_are_not_escaped() -> None:
     """Two bytes each, which would be six."""
     async with function("oversize.handler") as running:

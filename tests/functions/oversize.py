@@ -1,6 +1,7 @@
 """Replies of any size; and a custom handler that cannot make one of them."""
 
-from collections.abc import Iterator
+import resource
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fastapi import BackgroundTasks, FastAPI
@@ -40,6 +41,24 @@ async def stream(size: int, background: BackgroundTasks) -> StreamingResponse:
     return StreamingResponse(pieces(), media_type="text/plain", background=background)
 
 
+@app.get("/pieces/{count}")
+async def pieces(count: int, background: BackgroundTasks) -> StreamingResponse:
+    """MB by MB."""
+    background.add_task(record, "background")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 1_000_000
+
+    return StreamingResponse(pieces(), media_type="text/plain", background=background)
+
+
+@app.get("/memory")
+async def memory() -> int:
+    """What the process has had at most, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 class Custom:
     """mangum's interface."""
 
@@ -74,6 +93,12 @@ class Custom:
         raise ValueError("no form for this")
 
 
+class Compressing(Custom):
+    def __call__(self, response: Any) -> dict[str, Any]:
+        return {"length": len(response["body"])}
+
+
 handler = StreamingAdapter(app, lifespan="off")
+compressing = StreamingAdapter(app, lifespan="off", custom_handlers=[Compressing])
 custom = StreamingAdapter(app, lifespan="off", custom_handlers=[Custom])
 streamed = StreamingAdapter(app, lifespan="off", custom_handlers=[Custom], stream=["Custom", "function-url"])
