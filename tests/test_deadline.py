@@ -1,6 +1,7 @@
 """When the time is up, or the process has to end, what is under way is told where it waits, and does not go on."""
 
 import asyncio
+import json
 import signal
 import time
 from typing import Any
@@ -11,10 +12,18 @@ from adapter.background import _wait
 from adapter.invocation import Invocation
 from adapter.work import Rules, Work
 
-from .events import function_url
+from .events import Sent, function_url, http_api_event
 from .runtime_api import Invoked, ManagedRuntimeAPI, function
 
 BOTH = pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+
+
+def http_api(path: str) -> dict[str, Any]:
+    return http_api_event(Sent(path))
+
+
+def head(path: str) -> dict[str, Any]:
+    return function_url(path, method="HEAD")
 
 
 @BOTH
@@ -72,6 +81,49 @@ async def test_an_object_that_does_not_like_to_be_asked(client: str) -> None:
     async with function("deadlines.handler", client=client) as running:
         invoked = await running.api.run(function_url("/attributes"))
         assert invoked.events == ["open", "prelude", "chunk", "close", "worked", "next"]
+
+
+class TestAnAppThatAwaitsNothing:
+    """Its pieces are taken as fast as it makes them: the loop turns all the same, and the deadline is heard of."""
+
+    @BOTH
+    @pytest.mark.parametrize("size", [1, 1000])
+    @pytest.mark.parametrize("fate", ["streamed", "lost", "buffered", "head"])
+    async def test_it_is_cancelled_at_the_deadline(self, client: str, size: int, fate: str) -> None:
+        make = {"buffered": http_api, "head": head}.get(fate, function_url)
+        async with function("deadlines.handler", client=client) as running:
+            running.api.timeout = 1.5
+            running.api.refuse_with = 413 if fate == "lost" else None
+            invoked = await running.api.run(make(f"/busy/{size}"))
+            assert invoked.events[-1] == "next"
+            if fate == "streamed":
+                assert invoked.failure[0] == "Function.DeadlineExceeded"
+            if fate == "buffered":
+                assert json.loads(invoked.result or b"")["statusCode"] == 504
+            running.api.timeout = 30
+            assert (await running.api.run(function_url("/fine"))).body == b'"fine"'
+        assert running.api.log.count("shutdown") == 0
+
+    @BOTH
+    @pytest.mark.parametrize("status", [None, 413])
+    async def test_it_may_be_a_streaming_handler(self, client: str, status: int | None) -> None:
+        async with function("deadlines.busy_writer", client=client) as running:
+            running.api.timeout = 1.5
+            running.api.refuse_with = status
+            assert "closed" in (await running.api.run({"is": "busy"})).events
+            running.api.timeout = 30
+            assert (await running.api.run({"is": "fine"})).raw == b"fine"
+
+    async def test_others_go_on_beside_it(self) -> None:
+        api = ManagedRuntimeAPI()
+        env = {"AWS_LAMBDA_MAX_CONCURRENCY": "2"}
+        async with function("deadlines.handler", client="adapter", api=api, env=env) as running:
+            running.api.timeout = 6
+            busy = await running.api.invoke(http_api("/busy/1"))
+            for _ in range(3):
+                invoked = await running.api.run(function_url("/fine"))
+                assert invoked.body == b'"fine"' and not busy.finished.is_set()
+            await asyncio.wait_for(busy.finished.wait(), 20)
 
 
 async def test_a_timer_that_is_early(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import anyio
 from fastapi import BackgroundTasks, FastAPI
+from fastapi.responses import StreamingResponse
 
-from adapter import BackgroundFailure, StreamingAdapter, wait_until
+from adapter import BackgroundFailure, ResponseStream, StreamingAdapter, streamify, wait_until
 from record import record
 
 
@@ -73,6 +74,27 @@ async def until(how: str) -> str:
 async def gathered() -> str:
     wait_until(asyncio.gather(item(), item()))
     return "begun"
+
+
+@app.api_route("/busy/{size}", methods=["GET", "HEAD"])
+async def busy(size: int) -> StreamingResponse:
+    async def pieces() -> AsyncIterator[bytes]:
+        while True:  # and nothing is awaited
+            yield b"x" * size
+            sum(range(10_000))  # slower than who takes it
+
+    return StreamingResponse(pieces())
+
+
+@streamify(deadline_margin=0.5)
+async def busy_writer(event: Any, response_stream: ResponseStream, context: Any) -> None:
+    try:
+        while event["is"] == "busy":
+            await response_stream.write(b"x")
+            sum(range(10_000))
+        await response_stream.write(b"fine")
+    finally:
+        record("closed")
 
 
 @app.get("/task")
