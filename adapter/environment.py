@@ -82,6 +82,7 @@ class Environment:
         """Take a new event loop: two processes cannot share the selector of one."""
         self._inherited = self.loop  # kept: a collection would close it, and take its sockets from the shared selector
         self._take(asyncio.new_event_loop())
+        self.loop.set_task_factory(self._inherited.get_task_factory())  # the app's, where it has set one
         asyncio.set_event_loop(self.loop)
 
     def at_init(self, startup: Callable[[], None]) -> None:
