@@ -10,8 +10,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .events import encoded, field, from_base64, header_fields, http_scope, quoted, server, text_or_base64
-from .exceptions import EventError
+from .events import encoded, field, from_base64, header_fields, http_scope, server, text_or_base64
+from .exceptions import EventError, quoted
 from .multi_value import lists, request_headers
 from .trigger import Trigger
 

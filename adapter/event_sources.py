@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .events import ASGI, Request, quoted
-from .exceptions import AppError, UnknownEventError
+from .events import ASGI, Request
+from .exceptions import AppError, UnknownEventError, quoted, shown
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,7 +21,7 @@ def describe(event: object) -> str:
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-services.html
     """
     if not isinstance(event, Mapping):
-        return f"a direct invocation with {quoted(event)}"
+        return f"a direct invocation with {shown(event, '')}"
     records = event.get("Records")
     if isinstance(records, list | tuple) and records and isinstance(records[0], Mapping):
         # SNS writes it with a capital.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .exceptions import EventError
+from .exceptions import EventError, quoted, shown
 from .response import Head
 
 if TYPE_CHECKING:
@@ -394,19 +394,11 @@ def field(parent: dict[str, Any], name: str, kind: type, where: str = "", defaul
     if isinstance(value, kind):
         return value
     if value is not None:
-        raise EventError(f"the event's {where}{name} is {quoted(value)}, where {_KINDS[kind]} is needed")
+        what = shown(value, where + name)
+        raise EventError(f"the event's {where}{name} is {what}, where {_KINDS[kind]} is needed")
     if default is _REQUIRED:
         raise EventError(f"the event has no {where}{name}")
     return default
 
 
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
-
-
-def quoted(value: object) -> str:
-    """Anything from an event, for a message: short, and ASCII, which every log and the Runtime API can take."""
-    try:
-        text = ascii(value)
-    except RecursionError:
-        return "something nested too deep to show"
-    return text if len(text) <= 100 else f"{text[:97]}..."

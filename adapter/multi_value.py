@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .events import encoded, field, is_port, quoted
-from .exceptions import EventError
+from .events import encoded, field, is_port
+from .exceptions import EventError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +26,14 @@ def pairs(event: LambdaEvent, *names: str) -> list[tuple[str, str]]:
         for name, value in mapping.items():
             if name.lower() not in seen:
                 values = value if isinstance(value, list) else [value]
-                found += [(name, _text(each, field_name)) for each in values if each is not None]
+                found += [(name, _text(each, field_name, name)) for each in values if each is not None]
         seen |= {name.lower() for name in mapping}
     return found
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: Any, where: str, name: str) -> str:
     if not isinstance(value, str):
-        raise EventError(f"the event's {where} have the value {quoted(value)}, where a string is needed")
+        raise EventError(f"the event's {where} have the value {shown(value, name)}, where a string is needed")
     return value
 
 

@@ -18,7 +18,7 @@ import string
 import traceback
 from typing import TYPE_CHECKING
 
-from .exceptions import AppError, text_of
+from .exceptions import AppError, quoted, shown, text_of
 
 if TYPE_CHECKING:
     from .types import Event, RawHeaders, Sink, State, Write
@@ -74,17 +74,17 @@ class Head:
         attacker's choice: nothing of the kind is passed on, or repaired.
         """
         if not isinstance(status, int) or not 200 <= status <= 599:
-            raise AppError(f"http.response.start: status must be an integer from 200 to 599, not {status!a}")
+            raise AppError(f"http.response.start: status must be an integer from 200 to 599, not {quoted(status)}")
         fields = []
         for name, value in headers:
             lower = name.translate(_LOWER_TOKEN) if isinstance(name, bytes) else b""
             if not lower or 0 in lower:
-                raise AppError(f"http.response.start: {name!a} is not a legal header name")
+                raise _illegal_name(name)
             if not isinstance(value, bytes):
-                raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
+                raise _illegal(lower, value, "it has to be bytes")
             text = value.decode("latin-1")
-            if not (text.isascii() and text.isprintable()) and value.translate(None, _FIELD):
-                raise AppError(f"http.response.start: {value!a} is not a legal value of the header {name!a}")
+            if not (text.isascii() and text.isprintable()) and (rest := value.translate(None, _FIELD)):
+                raise _illegal(lower, value, f"it cannot have {rest[:1]!a} in it")
             if lower not in _HOP_BY_HOP:
                 fields.append((lower.decode(), text.strip(" \t")))
         return cls(int(status), tuple(fields))
@@ -119,6 +119,19 @@ class Head:
         fields = ",".join([f"{_json(k)}:{_json(v)}" for k, v in headers.items()])
         rest = f',"cookies":[{",".join(map(_json, cookies))}]' if cookies else ""
         return f'{{"statusCode":{self.status},"headers":{{{fields}}}{rest}}}'.encode()
+
+
+def _illegal_name(name: object) -> AppError:
+    if not isinstance(name, bytes):
+        return AppError(f"http.response.start: {shown(name, '')} is not a legal header name: it has to be bytes")
+    # Not beyond its first illegal character: a whole header can stand there, a cookie.
+    begin = name[: len(name) - len(name.lstrip(_TOKEN)) + 1]
+    return AppError(f"http.response.start: {quoted(begin)} is not a legal header name")
+
+
+def _illegal(name: bytes, value: object, why: str) -> AppError:
+    what = f"{shown(value, name.decode())} is not a legal value of the header {quoted(name)}"
+    return AppError(f"http.response.start: {what}: {why}")
 
 
 SERVER_ERROR = Head(500, (("content-type", "text/plain; charset=utf-8"),))

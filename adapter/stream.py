@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .exceptions import AppError
+from .exceptions import AppError, shown
 from .response import GATEWAY_TIMEOUT, GATEWAY_TIMEOUT_BODY, HTTP_INTEGRATION, Head, Response
 
 if TYPE_CHECKING:
@@ -99,10 +99,10 @@ class ResponseStream:
         first `write`, at `close`, or after 20 ms, whichever comes first.
         """
         if isinstance(cookies, str):
-            raise AppError(f"http takes a list of cookies, not {ascii(cookies)}")  # its characters would be cookies
+            raise AppError("http takes a list of cookies, not a string")  # its characters would be cookies
         fields = [*(headers.items() if isinstance(headers, Mapping) else headers)]
         fields += [("set-cookie", cookie) for cookie in cookies]
-        self.start(Head.parse(status_code, [(_latin_1(name), _latin_1(value)) for name, value in fields]))
+        self.start(Head.parse(status_code, [(_latin_1(name, ""), _latin_1(value, name)) for name, value in fields]))
 
     async def write(self, data: Piece) -> None:
         """Send a piece of the body, text as UTF-8; waits while the caller is slower than the writer."""
@@ -218,7 +218,7 @@ class ResponseStream:
 
     def _begin(self) -> None:
         if self.state == "idle":
-            Head.parse(200, [(b"content-type", _latin_1(self._content_type))])  # it becomes a header as it is
+            Head.parse(200, [(b"content-type", _latin_1(self._content_type, ""))])  # it becomes a header as it is
             self._response.start(None, self._content_type)
 
     def _wait(self) -> None:
@@ -235,10 +235,11 @@ class ResponseStream:
             self._hold = None
 
 
-def _latin_1(text: object) -> bytes:
+def _latin_1(text: object, name: str) -> bytes:
+    """As bytes; ``name`` is that of the header, for a value."""
     if not isinstance(text, str):
-        raise AppError(f"an HTTP header consists of text, unlike {ascii(text)}")
+        raise AppError(f"an HTTP header consists of text, unlike {shown(text, name)}")
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        raise AppError(f"an HTTP header has characters of latin-1 only, unlike {ascii(text)}") from None
+        raise AppError(f"an HTTP header has characters of latin-1 only, unlike {shown(text, name)}") from None

@@ -336,6 +336,42 @@ def test_head_refuses_an_illegal_value(value: Any) -> None:
         Head.parse(200, [(b"x-name", value)])
 
 
+LONG = b"x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ((b"x-name", LONG + b"\n"), "is not a legal value of the header b'x-name': it cannot have b'\\n' in it"),
+        (
+            (b"set-cookie", b"sid=s3cret\r" + LONG),
+            "<bytes, not shown> is not a legal value of the header b'set-cookie'",
+        ),
+        ((b"Set-Cookie", b"sid=s3cret\r"), "it cannot have b'\\r' in it"),
+        ((b"Authorization", b"Basic s3cret\0"), "<bytes, not shown> is not a legal value"),
+        ((b"proxy-authorization", "s3cret"), "<str, not shown> is not a legal value"),
+        ((b"x-name", LONG.decode()), "is not a legal value of the header b'x-name': it has to be bytes"),
+        ((b"x-name", "authorization: s3cret"), "<str, not shown> is not a legal value"),
+        ((b"Set-Cookie: sid=s3cret", b""), "b'Set-Cookie:' is not a legal header name"),
+        ((b"Set-Cookie\r\nSet-Cookie: s3cret", b""), "b'Set-Cookie\\r' is not a legal header name"),
+        (("Set-Cookie: sid=s3cret", b""), "<str, not shown> is not a legal header name: it has to be bytes"),
+        ((LONG + b"\n", b""), "is not a legal header name"),
+        ((LONG, b"\n"), "it cannot have b'\\n' in it"),
+    ],
+)
+def test_head_quotes_little_of_what_is_illegal_and_nothing_of_a_cookie(field: Any, message: str) -> None:
+    with pytest.raises(AppError) as caught:
+        Head.parse(200, [field])
+    assert message in str(caught.value)
+    assert "s3cret" not in str(caught.value) and len(str(caught.value)) < 350
+
+
+def test_head_quotes_little_of_a_status() -> None:
+    with pytest.raises(AppError) as caught:
+        Head.parse("4" * 200_000, [])
+    assert len(str(caught.value)) < 250
+
+
 def test_prelude() -> None:
     head = Head.parse(
         404,

@@ -706,6 +706,26 @@ def test_the_error_says_what_came(event: Any, message: str) -> None:
         read(event)
 
 
+SECRETS: list[Any] = [
+    {**function_url_event(Sent()), "cookies": "sid=s3cret"},
+    {**function_url_event(Sent()), "headers": [["Cookie", "sid=s3cret"]]},
+    {**function_url_event(Sent()), "headers": "Authorization: Basic s3cret"},
+    {**rest_api_event(Sent()), "multiValueHeaders": {"Cookie": {"sid": "s3cret"}}},
+    {**rest_api_event(Sent()), "multiValueHeaders": {"X-Api-Key": [["s3cret"]]}},
+    {**alb_event(Sent()), "headers": {"authorization": ["Basic s3cret", ["s3cret"]]}},
+    {"Records": [{"cf": {"request": {"method": "GET", "headers": {"cookie": [{"value": ["s3cret"]}]}}}}]},
+    ["Cookie: sid=s3cret"],
+    "GET / HTTP/1.1\r\nAuthorization: Basic s3cret",
+]
+
+
+@pytest.mark.parametrize("event", SECRETS)
+def test_the_error_quotes_no_cookie(event: Any) -> None:
+    with pytest.raises(EventError) as caught:
+        read(event)
+    assert "s3cret" not in str(caught.value)
+
+
 # -- stages and base paths
 
 CUSTOM = "api.example.com"
