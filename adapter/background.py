@@ -12,15 +12,16 @@ import gc
 import inspect
 import time
 import weakref
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from .blocking import to_thread
-from .exceptions import AppError, DeadlineExceeded
+from .exceptions import AppError, DeadlineExceeded, repr_of
 from .invocation import current_invocation
 from .log import log_exception, logger
 from .waiters import group_owners, owned, waiting_tasks
 from .watchers import is_watcher
-from .work import INFINITE, name_of, record_of
+from .work import BENEATH, INFINITE, attribute_of, name_of, record_of, unretrieved
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -63,7 +64,7 @@ class BackgroundFailure:
         self.seconds = seconds
 
     def __repr__(self) -> str:
-        return f"<BackgroundFailure of {self.name}: {self.exception!r}>"
+        return f"<BackgroundFailure of {self.name}: {repr_of(self.exception)}>"
 
 
 async def finish(work: Work) -> None:
@@ -72,7 +73,8 @@ async def finish(work: Work) -> None:
     responded = work.stream.ended_at if work.stream is not None and work.stream.ended_at else time.monotonic()
     if work.state == "under way":
         await _drain(work)
-    for task in work.failed:
+    # Also those that are done, and whose callbacks, `Work.done`, come with the next turn of the loop.
+    for task in (*work.failed, *(task for task in work.tasks if task.done())):
         if task._log_traceback:  # still: the application does not ask any more
             task_failed(task)
     for failure in work.failures if work.rules.on_background_error is not None else ():
@@ -127,16 +129,27 @@ def task_failed(task: asyncio.Task[Any]) -> None:
     file, line = record.place
     seconds = time.monotonic() - record.created_at
     context = record.context.copy()  # tracers go by the context to see an exception once
-    context.run(_failed, record.work, task.exception(), f"{_name(task)} ({file}:{line})", _name(task), seconds)
+    context.run(_failed, record.work, task.exception(), f"{_name(task)} ({file}:{line})", _name(task), seconds, task)
 
 
-def _failed(work: Work, exception: BaseException | None, what: str, name: str, seconds: float) -> None:
+def _failed(
+    work: Work,
+    exception: BaseException | None,
+    what: str,
+    name: str,
+    seconds: float,
+    task: asyncio.Task[Any] | None = None,
+) -> None:
     """Keep, and log, a failure; once, though one exception can come out of several tasks."""
     is_known = exception is work.logged or any(failure.exception is exception for failure in work.failures)
     if exception is None or is_known:
         return
     work.fail(name, exception, seconds)
-    if work.state == "over" or not work.rules.raise_background_errors:
+    if task is not None and task.get_loop().get_exception_handler() not in (None, unretrieved):
+        # The app's own, which asyncio calls behind a server when the task goes; in place of the log line, as there.
+        message = "Task exception was never retrieved"
+        task.get_loop().call_exception_handler({"message": message, "exception": exception, "future": task})
+    elif work.state == "over" or not work.rules.raise_background_errors:
         request_id = ascii(work.invocation.request_id)
         log_exception(exception, "Background task %s failed in RequestId %s", what, request_id)
 
@@ -245,7 +258,8 @@ def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
     if future.cancelled():
         work.cancelled += 1
     elif isinstance(future, asyncio.Task) and record_of(future) is not None:
-        task_failed(future)
+        if name is not None or future._log_traceback:  # else the application has asked how it ended: a task group has
+            task_failed(future)
     else:
         name = name or _name(future)
         _failed(work, future.exception(), name, name, time.monotonic() - work.begun)
@@ -420,33 +434,28 @@ def _log_cancelled(work: Work, what: str, seconds: float, in_thread: bool, is_le
         else "was cancelled"
     )
     logger.error(
-        "%s %s; after %.1f s, %.1f s before the function's time was up, in RequestId %s; %s",
+        "%s %s; after %.1f s, %s, in RequestId %s; %s",
         what,
         outcome,
         seconds,
-        work.margin,
+        work.why(),
         ascii(work.invocation.request_id),
         consequence,
     )
 
 
 def _error(work: Work) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"not done after {time.monotonic() - work.begun:.1f} s, {work.margin:.1f} s before the function's time is up"
-    )
+    return DeadlineExceeded(f"not done after {time.monotonic() - work.begun:.1f} s, {work.why()}")
 
 
 def _inner(coroutine: Any) -> Any:
     """What anyio or a tracer has wrapped: such a wrapper has the coroutine as its ``coro``, or its ``self`` has."""
-    frame: FrameType | None = getattr(coroutine, "cr_frame", None)
+    frame: FrameType | None = attribute_of(coroutine, "cr_frame")
     while frame is not None:
         inner = frame.f_locals.get("coro")
-        if not inspect.iscoroutine(inner):
-            try:
-                inner = getattr(frame.f_locals.get("self"), "coro", None)
-            except Exception:  # of the application's own attribute access
-                inner = None
-        if not inspect.iscoroutine(inner):
+        if type(inner) is not CoroutineType and frame.f_globals.get("__name__", "").startswith(BENEATH):
+            inner = getattr(frame.f_locals.get("self"), "coro", None)
+        if type(inner) is not CoroutineType:
             break
         coroutine, frame = inner, inner.cr_frame
     return coroutine
@@ -456,7 +465,7 @@ def _kind(task: asyncio.Task[Any]) -> tuple[CodeType, str] | type:
     """By which tasks of one coroutine function are known."""
     coroutine = _inner(task.get_coro())
     # By name, too: all that one decorator has wrapped is one and the same code.
-    code = getattr(coroutine, "cr_code", None)
+    code = attribute_of(coroutine, "cr_code")
     return type(coroutine) if code is None else (code, coroutine.__qualname__)
 
 
@@ -500,7 +509,8 @@ async def _call(work: Work, what: str, hook: Callable[..., object] | None, *args
     request_id = ascii(work.invocation.request_id)
     if not task.done():
         task.cancel()
-        logger.error("The %s has not ended when the time of RequestId %s was up", name, request_id)
+        cause = work.cause and f", {work.cause}"
+        logger.error("The %s has not ended when the time of RequestId %s was up%s", name, request_id, cause)
     elif not task.cancelled() and (exception := task.exception()) is not None:
         log_exception(exception, "The %s failed in RequestId %s", name, request_id)
 

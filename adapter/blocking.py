@@ -122,9 +122,20 @@ class BlockingResponseStream:
         context = contextvars.Context() if context is None else context
         self._waiting = waiting = context.run(asyncio.run_coroutine_threadsafe, work, self._loop)
         try:
-            return waiting.result()
+            return result_of(waiting)
         except concurrent.futures.CancelledError:
             raise asyncio.CancelledError from None
+
+
+def result_of(future: concurrent.futures.Future[T]) -> T:
+    """As ``future.result()``, which takes an exception that is false for none."""
+    exception = future.exception()
+    if exception is None:
+        return future.result()
+    try:
+        raise exception
+    finally:
+        del exception, future  # its traceback refers to this frame
 
 
 async def in_thread(stream: ResponseStream, function: Callable[..., T], *args: Any) -> T:

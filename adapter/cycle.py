@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .exceptions import AppError
+from .exceptions import AppError, quoted
 from .response import SERVER_ERROR, SERVER_ERROR_BODY, Head
 from .work import is_ending
 
@@ -95,7 +95,7 @@ class HTTPCycle:
                 head = Head(head.status, kept)
             self._stream.start(head)
         else:
-            raise AppError(f"{kind!a} is not a message that an HTTP application can send here")
+            raise AppError(f"{quoted(kind)} is not a message that an HTTP application can send here")
 
     async def _failed(self, exception: BaseException) -> None:
         state = self._stream.state
@@ -103,13 +103,13 @@ class HTTPCycle:
         what = "The application"
         self._work.logged = exception
         is_background = False
-        if state == "closed":
-            name, seconds = self._work.blame(exception)
+        if state in ("closed", "lost"):
+            name, raised, seconds = self._work.blame(exception)
             what = f"Background task {name}" if name else what
             # Starlette answers an exception of a route with a 500, and raises it then.
-            is_background = bool(name) or self._stream.status < 500
+            is_background = bool(name) or (state == "closed" and self._stream.status < 500)
             if is_background:
-                self._work.fail(name or "of the application", exception, seconds)
+                self._work.fail(name or "of the application", raised, seconds)
         if not (is_background and self._work.rules.raise_background_errors):
             from .log import log_exception
 

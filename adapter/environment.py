@@ -69,7 +69,8 @@ class Environment:
         """Run everything on this loop from now on."""
         self.loop = loop
         keep_task_factory(loop)
-        loop.set_exception_handler(unretrieved)
+        if loop.get_exception_handler() is None:  # else it is the app's, as is a loop that has one
+            loop.set_exception_handler(unretrieved)
         self._watch = Watch(loop, self.is_alone)
         self._root: asyncio.Task[None] | None = None
 
@@ -166,7 +167,12 @@ class Environment:
         try:
             return work.result()
         except Exception as exception:
-            if self.api is None or is_loggable(exception):
+            if self.api is None:
+                raise
+            from .log import log_related
+
+            log_related(exception, "RequestId %s fails", ascii(work.invocation.request_id))
+            if is_loggable(exception):
                 raise
             raise AppError(f"{type(exception).__name__}: {ascii(text_of(exception))}") from exception
 
@@ -250,6 +256,8 @@ class Environment:
         """Wait for the loop, in another thread, to run it, in this one's context."""
         from concurrent.futures import Future
 
+        from .blocking import result_of
+
         future: Future[T] = Future()
 
         def begin() -> None:
@@ -263,7 +271,7 @@ class Environment:
                 future.set_exception(exception)
 
         self.loop.call_soon_threadsafe(begin)
-        return future.result()
+        return result_of(future)
 
     def shut_down_on_sigterm(self) -> None:
         """End the lifespans on SIGTERM, under awslambdaric too; before the first event is asked for."""
@@ -285,7 +293,7 @@ class Environment:
             for task in done:
                 if task.cancelled():
                     logger.error("A lifespan's shutdown was cancelled")
-                elif exception := task.exception():
+                elif (exception := task.exception()) is not None:
                     log_exception(exception, "A lifespan's shutdown has failed")
             if pending:
                 logger.error("%d lifespan shutdown(s) were not done after %.2f s", len(pending), seconds)

@@ -10,11 +10,13 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import logging
 import sys
 import time
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import AppError, ConfigurationError, text_of
+from .exceptions import AppError, ConfigurationError, has_more_to_say, related, text_of
 from .invocation import current
 
 if TYPE_CHECKING:
@@ -160,6 +162,7 @@ class Work:
     is_concluded = False  # whether the handler is done, or has been given up
     drained = 0
     cancelled = 0
+    cause = ""  # of a limit that comes before the deadline
     value: Any = None
     error: BaseException | None = None
     logged: BaseException | None = None  # what the application has raised: nobody logs that again
@@ -232,15 +235,21 @@ class Work:
             raise ExceptionGroup("background work has failed", exceptions)
         return self.value
 
-    def shorten(self, seconds: float) -> None:
+    def shorten(self, seconds: float, cause: str = "as the process ends") -> None:
         """The process is about to end: what is under way has no more than ``seconds``, half the margin for cleanup."""
         self.cancels_tasks = True  # nothing needs them any more
         self.margin = min(self.margin, seconds)
-        self.limit = min(self.limit, time.monotonic() + seconds - self.margin)
+        limit = time.monotonic() + seconds - self.margin
+        if limit < self.limit:
+            self.limit, self.cause = limit, cause
         if self._watch is not None and self.state == "under way":
             self._watch.add(self)
         if self.alarm is not None and not self.alarm.done():
             self.alarm.set_result(None)
+
+    def why(self) -> str:
+        """Why it is cancelled at its limit, for messages."""
+        return self.cause or f"{self.margin:.1f} s before the function's time is up"
 
     def fail(self, name: str, exception: BaseException, seconds: float) -> None:
         """Keep a failure of background work for the hook, or for the handler to raise."""
@@ -248,12 +257,18 @@ class Work:
 
         self.failures.append(BackgroundFailure(name, exception, self.invocation.request_id, seconds))
 
-    def blame(self, exception: BaseException) -> tuple[str, float]:
-        """Which BackgroundTask has raised it, and how long that ran; "" where it was none."""
-        for run in reversed(self.runs):
-            if run.exception is exception:
-                return name_of(run.function), run.seconds
-        return "", time.monotonic() - self.begun
+    def blame(self, exception: BaseException) -> tuple[str, BaseException, float]:
+        """The BackgroundTask of which it comes: its name, what it has raised, how long it ran; "" where it is none's.
+
+        The application may have raised another one in its place, with it as cause or context, or in a group: Starlette
+        does, where it has a handler for it, which comes too late.
+        """
+        if self.runs:
+            for one in related(exception):
+                for run in reversed(self.runs):
+                    if run.exception is one:
+                        return name_of(run.function), one, run.seconds
+        return "", exception, time.monotonic() - self.begun
 
     def done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.pop(task, None)
@@ -313,7 +328,7 @@ def _ordinary(error: BaseException, what: str) -> Exception:
         made = AppError(f"{what} has called sys.exit({error.code!r})")
     else:
         made = AppError(f"{what} raised {type(error).__name__}: {ascii(text_of(error))}")
-    made.__cause__ = error
+    made.__cause__ = error if has_more_to_say(error) else None  # else it has nothing that this has not
     return made.with_traceback(error.__traceback__)  # awslambdaric does not report causes
 
 
@@ -381,25 +396,40 @@ def _record(task: asyncio.Task[Any], work: Work, context: contextvars.Context) -
     task.add_done_callback(work.done)
 
 
-_BENEATH = ("adapter.work", "asyncio.", "anyio.", "ddtrace.", "opentelemetry.", "sentry_sdk.")
+BENEATH = ("adapter.work", "asyncio.", "anyio.", "ddtrace.", "opentelemetry.", "sentry_sdk.")
 
 
 def _origin(frame: FrameType | None) -> tuple[str, int]:
     """Where the application creates a task: above libraries and tracers."""
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_BENEATH):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(BENEATH):
         frame = frame.f_back
     return ("?", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The loop's exception handler: asyncio reports tasks whose exceptions nobody has asked for, when they go."""
-    task = context.get("future")
+    task, exception = context.get("future"), context.get("exception")
     if isinstance(task, asyncio.Task) and record_of(task) is not None and task.done():
         from .background import task_failed
 
         task_failed(task)
-    else:
+    elif exception is None:
         loop.default_exception_handler(context)
+    else:
+        from .log import log_exception
+
+        # As asyncio's own, but with causes and members where that formats logs as JSON, and without the task's repr(),
+        # which calls the exception's.
+        name = f": {name_of(task)}" if isinstance(task, asyncio.Task) else ""
+        log_exception(exception, "%s%s", context.get("message"), name, to=logging.getLogger("asyncio"))
+
+
+def attribute_of(thing: Any, name: str) -> Any:
+    """An attribute; None if there is none. It does not call a ``__getattr__`` of the application's."""
+    try:
+        return object.__getattribute__(thing, name)
+    except AttributeError:
+        return None
 
 
 def name_of(thing: Any) -> str:
@@ -408,9 +438,13 @@ def name_of(thing: Any) -> str:
         thing = thing.func
     if isinstance(thing, asyncio.Task):
         thing = thing.get_coro()
-    name = getattr(thing, "__qualname__", None) or type(thing).__qualname__
-    module = getattr(thing, "__module__", None)
-    return f"{module}.{name}" if isinstance(module, str) and module else str(name)
+    while isinstance(thing, MethodType):
+        thing = thing.__func__
+    name = attribute_of(thing, "__qualname__")
+    if not isinstance(name, str):
+        name = type(thing).__qualname__
+    module = attribute_of(thing, "__module__")
+    return f"{module}.{name}" if isinstance(module, str) and module else name
 
 
 _watched: set[type] = set()

@@ -165,6 +165,77 @@ async def test_a_failing_background_task_is_known_by_its_function() -> None:
         assert lines(running, "Background work of")[0].endswith("2 tasks run, 1 failed, 0 cancelled")
 
 
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+@pytest.mark.parametrize("handler", ["noting", "noting_in_a_group"])
+async def test_it_is_known_by_its_function_also_where_the_application_raises_another(client: str, handler: str) -> None:
+    """Starlette does, for an exception that has a handler; a middleware's task group does for all of them."""
+    raised = {"plain": "ValueError", "refuse": "HTTPException", "charge": "Quota", "rename": "ValueError"}
+    async with function(f"reasons.{handler}", client=client) as running:
+        for path, status in (("works", 200), ("unavailable", 503)):
+            for name, kind in raised.items():
+                invoked = await running.api.run(function_url(f"/{path}/{name}"))
+                assert invoked.prelude["statusCode"] == status
+                (heard,) = invoked.events[4:-1]
+                assert heard.startswith(f"reasons.{name}:{kind}:<BackgroundFailure_of_reasons.{name}:_{kind}(")
+    for name in raised:
+        assert running.output.count(f"Background task reasons.{name} failed in RequestId") == 2
+    assert "The application failed" not in running.output
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_it_can_be_raised_whatever_the_status(client: str) -> None:
+    async with function("reasons.raising_caught", client=client) as running:
+        for path in ("works", "unavailable"):
+            invoked = await running.api.run(function_url(f"/{path}/refuse"))
+            assert invoked.events == [*RESPONSE, "next"]
+    assert running.output.count("[ERROR] HTTPException: 404: the reason") == 2
+    assert "failed in RequestId" not in running.output
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_it_is_known_though_its_response_is_lost(client: str) -> None:
+    async with function("reasons.noting", client=client) as running:
+        running.api.refuse_with = 413
+        invoked = await running.api.run(function_url("/works/charge"))
+        assert any(event.startswith("reasons.charge:Quota") for event in invoked.events)
+    assert "Background task reasons.charge failed in RequestId" in running.output
+    assert "its caller was gone" in running.output
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+async def test_a_name_is_found_without_the_applications_attribute_access(client: str) -> None:
+    async with function("guarded.handler", client=client) as running:
+        for path in ("/task", "/endless", "/until", "/background", "/method"):
+            assert (await running.api.run(function_url(path))).events == [*RESPONSE, "next"]
+        running.api.timeout = 2
+        assert (await running.api.run(function_url("/late"))).events == [*RESPONSE, "next"]
+    for name in (
+        r"Background task Guarded\.fail \(\S+guarded\.py:\d+\) failed",
+        r"Background task guarded\.Guarded failed",
+        r"Background task guarded\.Guarded\.fail failed",
+        r"Task Guarded\.wait, created at \S+guarded\.py:\d+, is still running",
+        r"Background task Guarded\.wait was cancelled",
+        r"The after_response hook guarded\.Hook failed",
+        r"The on_background_error hook guarded\.Hook failed",
+    ):
+        assert re.search(name, running.output), name
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+@pytest.mark.parametrize("handler", ["handler", "raising"])
+async def test_the_applications_own_exception_handler_hears_of_a_failed_task(client: str, handler: str) -> None:
+    """That of the loop: in place of the log line, as behind a server."""
+    async with function(f"reporting.{handler}", client=client) as running:
+        invoked = await running.api.run(function_url("/task"))
+        assert sorted(invoked.events[4:-1]) == ["heard:LookupError:Task", *(["noted"] if handler == "handler" else [])]
+        until = await running.api.run(function_url("/until"))
+        assert sorted(until.events[4:-1]) == ["heard:LookupError:Task", *(["noted"] if handler == "handler" else [])]
+        callback = await running.api.run(function_url("/callback"))
+        assert "heard:ZeroDivisionError:None" in callback.events
+    assert "failed in RequestId" not in running.output
+    assert running.output.count("[ERROR] LookupError: no tea") == (2 if handler == "raising" else 0)
+
+
 async def test_the_cost_record_has_fields() -> None:
     env = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO", "POWERTOOLS_METRICS_NAMESPACE": "tests"}
     async with function("aftermath.noting", env={**env, "POWERTOOLS_SERVICE_NAME": "a"}) as running:
