@@ -1,7 +1,6 @@
 """FastAPI on AWS Lambda: responses stream live, and BackgroundTasks run after the stream has closed."""
 
 import importlib
-import os
 from typing import TYPE_CHECKING
 
 from .exceptions import (
@@ -15,11 +14,6 @@ from .exceptions import (
     SeamError,
     UnknownEventError,
 )
-
-if "AWS_LAMBDA_RUNTIME_API" in os.environ:  # on Lambda, the application is about to be imported
-    from .garbage import hold_off
-
-    hold_off()
 
 __version__ = "0.1.0"
 

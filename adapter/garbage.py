@@ -13,19 +13,16 @@ _former: tuple[int, int, int] | None = None
 
 
 def hold_off() -> None:
-    """Collect seldom: the application is being imported."""
+    """Collect seldom, while the asyncio runtime imports the application; under awslambdaric the process is not ours."""
     global _former
-    if gc.get_threshold()[0] and _former is None:
+    if gc.get_threshold()[0]:
         _former = gc.get_threshold()
         gc.set_threshold(_SELDOM, *_former[1:])
 
 
 def resume() -> None:
     """Collect as before, and leave out what is there now; `gc.unfreeze` puts it back."""
-    global _former
-    if _former is None:
-        return
-    if gc.get_threshold()[0] == _SELDOM:  # else the application has set it
+    if _former is not None and gc.get_threshold()[0] == _SELDOM:  # else the application has set it
         gc.set_threshold(*_former)
-    _former = None
-    gc.freeze()
+    if gc.get_threshold()[0]:
+        gc.freeze()

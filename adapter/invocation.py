@@ -116,6 +116,11 @@ def log_filter(record: logging.LogRecord) -> bool:
     return True
 
 
+def read_deadline(text: str) -> int | None:
+    """The header ``Lambda-Runtime-Deadline-Ms``; None if it is no number, or one of more than 15 digits."""
+    return int(text) if text.isdecimal() and len(text) <= 15 else None
+
+
 def enter(invocation: Invocation, *, alone: bool = True) -> Token[Invocation | None]:
     """An invocation begins, ``alone`` in this process; what `leave` takes when it has ended."""
     global _latest

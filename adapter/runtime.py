@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 from .bootstrap import Bootstrap
 from .environment import Environment, occupy
 from .exceptions import ConfigurationError, RuntimeApiError, SeamError
-from .garbage import resume
-from .invocation import Invocation, current, enter
-from .log import logger
+from .garbage import hold_off, resume
+from .invocation import Invocation, current, enter, read_deadline
+from .log import log_related, logger
 from .next_connection import NextConnection
 from .runtime_api import RuntimeApi
-from .termination import CANCEL, EXIT, GIVE_UP, LEAVE, exit_in, former_handler, register_for_sigterm
+from .termination import CANCEL, EXIT, GIVE_UP, LEAVE, ON_SIGTERM, exit_in, former_handler, register_for_sigterm
 from .unmarshal import reader
 from .work import Rules, Work
 
@@ -151,12 +151,11 @@ class Runtime:
         return self.ending or 0
 
     def _begin(self, worker: Worker, headers: dict[str, str], event: bytes) -> None:
-        deadline = headers.get("lambda-runtime-deadline-ms", "")
         trace_id = headers.get("lambda-runtime-trace-id", "")
         invocation = Invocation(
             headers["lambda-runtime-aws-request-id"],
             headers.get("lambda-runtime-invocation-id"),
-            int(deadline) if deadline.isdecimal() else None,
+            read_deadline(headers.get("lambda-runtime-deadline-ms", "")),
             trace_id=trace_id,
         )
         enter(invocation, alone=self._concurrency == 1)
@@ -176,6 +175,9 @@ class Runtime:
 
     def _set_trace_id(self, trace_id: str) -> None:
         """In the environment, where tracers and the AWS SDKs look for it."""
+        if "\0" in trace_id:
+            logger.warning("The trace id %s has a NUL in it, and is not used", ascii(trace_id[:100]))
+            trace_id = ""
         if trace_id:
             os.environ["_X_AMZN_TRACE_ID"] = trace_id
         elif self._trace_id:
@@ -223,6 +225,7 @@ class Runtime:
                 payload, content_type = self._bootstrap.marshal(value)
                 await self._post(invocation, lambda post: post.whole(payload, content_type))
         except (Exception, asyncio.CancelledError) as exception:
+            log_related(exception, "RequestId %s fails", ascii(invocation.request_id))
             await self._fail(worker, invocation, exception)
         else:
             self._next(worker, invocation)
@@ -276,7 +279,7 @@ class Runtime:
         await self._wait(begun + CANCEL)
         for invocation in self._under_way:
             if invocation.work is not None:
-                invocation.work.shorten(GIVE_UP - CANCEL)
+                invocation.work.shorten(GIVE_UP - CANCEL, "as the process ends" if self.ending else ON_SIGTERM)
         await self._wait(begun + GIVE_UP)
         for invocation in self._under_way:
             logger.error("The process ends before RequestId %s does", ascii(invocation.request_id))
@@ -374,6 +377,7 @@ def main(arguments: list[str]) -> int:
     runtime = Runtime(RuntimeApi(address, is_watched=True), bootstrap, concurrency, loop)
     occupy(runtime.environment)
     asyncio.set_event_loop(runtime.loop)
+    hold_off()
     runtime.take(bootstrap.handler(handler))
     resume()
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":

@@ -30,6 +30,9 @@ CANCEL, GIVE_UP, LEAVE, EXIT = 0.15, 0.35, 0.43, 0.47
 process ends however it stands. With an internal extension Lambda gives it 0.5
 (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown)."""
 
+ON_SIGTERM = "as Lambda ends the environment (SIGTERM)"
+"""Why something is cancelled, for messages."""
+
 
 def exit_in(seconds: float, status: int) -> threading.Timer:
     """End the process then, if it has not ended by itself: threads that nobody can end would keep it."""
@@ -110,7 +113,7 @@ class Termination:
     def _cancel(self) -> None:
         current = self._client.current
         if current is not None and current.work is not None:
-            current.work.shorten(GIVE_UP - CANCEL)
+            current.work.shorten(GIVE_UP - CANCEL, ON_SIGTERM)
 
     def _end(self, at: float) -> NoReturn:
         self._home.run(self._home.shut_down(at - time.monotonic()))

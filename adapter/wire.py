@@ -77,13 +77,18 @@ def next_request(host: str) -> bytes:
 def _post(
     host: str, content_type: str, request_id: str, invocation_id: str | None, framing: str, what: str = "response"
 ) -> bytes:
-    echo = f"{INVOCATION_ID}: {invocation_id}\r\n" if invocation_id else ""
+    echo = f"{INVOCATION_ID}: {_as_it_came(invocation_id)}\r\n" if invocation_id else ""
     return (
-        f"POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1\r\n"
+        f"POST /2018-06-01/runtime/invocation/{_as_it_came(request_id)}/{what} HTTP/1.1\r\n"
         f"Host: {host}\r\n"
         f"Content-Type: {content_type}\r\n"
         f"{framing}{echo}\r\n"
     ).encode("latin-1")
+
+
+def _as_it_came(text: str) -> str:
+    """Of an id, which is read as UTF-8, the text that is the same bytes in latin-1."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def chunk(data: bytes) -> tuple[bytes, ...]:

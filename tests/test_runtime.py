@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -325,6 +326,36 @@ class TestTheRuntimeApi:
             assert (await running.api.run({})).result is not None
         assert "the Runtime API sent a bad header: 'no colon'" in running.whole
 
+    @pytest.mark.parametrize("handler", ["kinds.plain", "kinds.asynchronous", "endings.handler"])
+    async def test_whatever_comes_with_an_event_the_next_one_is_asked_for(
+        self, env: dict[str, str], handler: str
+    ) -> None:
+        event = json.dumps(function_url("/background/0")).encode()
+        odd = [
+            *[
+                ("Aws-Request-Id", value)
+                for value in ("a\0b", "é☕", "\x01", "a b", "", "a\nb", "a\rb", "x" * 10_000, "../x")
+            ],
+            *[("Deadline-Ms", value) for value in ("9" * 5000, "9" * 15, "-1", "1e400", "NaN", "٣", "0", "")],
+            *[("Trace-Id", value) for value in ("Root=\0", "é☕", "\udcff", "\n", "x" * 100_000)],
+            *[("Invocation-Id", value) for value in ("\0", "é☕", "\udcff", "a\nb")],
+            *[("Client-Context", value) for value in ("{", "[]", "7", "\0")],
+            *[("Cognito-Identity", value) for value in ("{", "[]", "7", "\0")],
+            *[("Invoked-Function-Arn", value) for value in ("\0", "é☕")],
+            *[("Aws-Tenant-Id", value) for value in ("\0", "é☕")],
+        ]
+        async with function(handler, client="adapter", env=env) as running:
+            for name, value in odd:
+                fields = {"Aws-Request-Id": "unknown", "Deadline-Ms": str(int((time.time() + 30) * 1000)), name: value}
+                head = "".join(f"Lambda-Runtime-{field}: {value}\r\n" for field, value in fields.items())
+                length = f"Content-Length: {len(event)}\r\nContent-Type: application/json\r\n"
+                reply = f"HTTP/1.1 200 OK\r\n{length}{head}\r\n".encode(errors="surrogateescape") + event
+                running.api.next_fails.append(reply)
+            fine = await running.api.run(function_url("/background/0"))
+            assert not running.api.next_fails
+            assert fine.result is not None or fine.body == b'"answered"'
+        assert "exception was never retrieved" not in running.whole and "Exception in callback" not in running.whole
+
     async def test_but_not_for_ever(self, env: dict[str, str]) -> None:
         async with function("kinds.plain", client="adapter", env=env) as running:
             running.api.next_fails = [b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"] * 5
@@ -480,6 +511,8 @@ class TestTheEnd:
             running.process.send_signal(signal.SIGTERM)
             assert await running.exit(2) == 0
             assert (invoked.body, invoked.failure[0]) == (b"begun ", "Function.DeadlineExceeded")
+            message = invoked.failure[1]["errorMessage"]
+            assert message.endswith(" s, as Lambda ends the environment (SIGTERM)")
             assert running.api.log[-2:] == ["close", "shutdown"]
 
     @BOTH
@@ -497,7 +530,19 @@ class TestTheEnd:
             running.process.send_signal(signal.SIGTERM)
             assert await running.exit(2) == 0
             assert running.api.log[-1] == "shutdown" and "worked" not in running.api.log
-        assert "Background task endings.work was cancelled" in running.output
+        (line,) = re.findall(r"Background task endings\.work was cancelled; after .*", running.output)
+        assert re.match(r".* s, as Lambda ends the environment \(SIGTERM\), in RequestId", line)
+        assert "time" not in line
+
+    @BOTH
+    async def test_a_hook_for_too_long(self, client: str) -> None:
+        async with function("endings.hooked", client=client) as running:
+            await self.begin(running, "/background/0", "hooked")
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.exit(2) == 0
+            assert running.api.log[-1] == "shutdown"
+        (line,) = re.findall(r"The after_response hook endings\.hook has not ended .*", running.output)
+        assert line.endswith(", as Lambda ends the environment (SIGTERM)")
 
     @BOTH
     async def test_a_thread_that_nobody_can_end(self, client: str) -> None:

@@ -104,6 +104,14 @@ def stuck() -> None:
 
 
 handler = StreamingAdapter(app, shutdown_on_sigterm=True, startup_after_restore=bool(os.environ.get("AFTER_RESTORE")))
+
+
+async def hook() -> None:
+    record("hooked")
+    await asyncio.sleep(10)
+
+
+hooked = StreamingAdapter(app, shutdown_on_sigterm=True, after_response=hook)
 second = StreamingAdapter(app, startup_after_restore=bool(os.environ.get("AFTER_RESTORE")))
 decorated = watched(handler)
 
