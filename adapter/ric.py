@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import SeamError
-from .invocation import Invocation
+from .invocation import Invocation, read_deadline
 from .wire import INVOCATION_ID
 
 if TYPE_CHECKING:
@@ -46,11 +46,10 @@ class RuntimeClient:
         else:
             event = self.fetch(functools.partial(self._native.next, *args, **kwargs))
         headers = event[1]
-        deadline = headers.get("Lambda-Runtime-Deadline-Ms")
         self.current = Invocation(
             headers.get("Lambda-Runtime-Aws-Request-Id"),
             headers.get(INVOCATION_ID) or None,
-            int(deadline) if deadline else None,
+            read_deadline(str(headers.get("Lambda-Runtime-Deadline-Ms"))),  # awslambdaric makes a number of it
         )
         return event
 
@@ -86,6 +85,8 @@ class Seam:
             return cls(native)
         missing = [name for name in _NATIVE if not callable(getattr(native, name, None))]
         if missing:
+            if native is None:
+                _require_native()
             raise SeamError(
                 f"awslambdaric {_version()} has no {', '.join(missing)} in lambda_runtime_client.runtime_client, "
                 "where the streamed response takes the place of its own post: use a version from 2.2 to 4.2"
@@ -146,6 +147,18 @@ def _invocation_under_way() -> Invocation | None:
     bootstrap: ModuleType | None = sys.modules.get("awslambdaric.bootstrap")
     request_id = getattr(bootstrap, "_GLOBAL_AWS_REQUEST_ID", None)
     return Invocation(request_id) if isinstance(request_id, str) else None
+
+
+def _require_native() -> None:
+    """Import awslambdaric's native module, which awslambdaric goes without if it cannot be imported."""
+    try:
+        importlib.import_module("runtime_client")
+    except ImportError as exception:
+        raise SeamError(
+            f"awslambdaric {_version()} has no native module here ({exception}): it was installed for another platform "
+            "or Python, or built without it. Install awslambdaric for the function's platform and Python, or use the "
+            "asyncio runtime, which does not need it: python -m adapter, locally --runtime adapter"
+        ) from exception
 
 
 def _version() -> str:

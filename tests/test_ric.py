@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +17,7 @@ from adapter.invocation import Invocation
 from adapter.ric import RuntimeClient, Seam
 
 from .events import function_url
-from .runtime_api import ManagedRuntimeAPI, function
+from .runtime_api import FUNCTIONS, ManagedRuntimeAPI, function
 
 
 class Native:
@@ -136,6 +138,21 @@ def test_another_shape_fails_with_one_clear_sentence(module: Any) -> None:
     module.runtime_client.next = module.runtime_client.post_error = print
     with pytest.raises(SeamError, match="has no post_invocation_result in"):
         Seam.install()
+
+
+@pytest.mark.parametrize("reason", ["No module named 'runtime_client'", "libcurl.so.4: cannot open shared object file"])
+async def test_without_its_native_module_the_message_says_what_to_do(tmp_path: Path, reason: str) -> None:
+    """As on a platform that awslambdaric has no wheel for. The asyncio runtime goes without it."""
+    (tmp_path / "runtime_client.py").write_text(f"raise ImportError({reason!r})\n")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(FUNCTIONS), str(FUNCTIONS.parents[1])])}
+    async with function("background.handler", env=env) as running:
+        assert await running.exit(20) == 1
+    message = running.api.init_error["errorMessage"]
+    assert f"has no native module here ({reason})" in message
+    assert "--runtime adapter" in message and "platform" in message
+    assert "2.2 to 4.2" not in message
+    async with function("background.handler", env=env, client="adapter") as running:
+        assert (await running.api.run(function_url("/async"))).prelude["statusCode"] == 200
 
 
 def test_an_event_that_came_another_way_fails_with_one_clear_sentence(module: Any) -> None:
