@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .cycle import HTTPCycle
@@ -15,12 +15,13 @@ from .events import TEXT_MIME_TYPES, read_event
 from .exceptions import ConfigurationError, UnknownEventError
 from .invocation import enter, leave
 from .lifespan import MODES, Lifespan
+from .log import log_related
 from .response import SERVER_ERROR, Buffer
 from .stream import ResponseStream
 from .work import Rules, Work, watch_background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from mangum.types import LambdaConfig, LambdaHandler
 
@@ -241,11 +242,17 @@ class StreamingAdapter:
             lifespan = next((known for known in self._home.lifespans if known.is_same(made)), None)
             if lifespan is None:
                 lifespan = made
-                self._home.run(lifespan.startup())
+                try:
+                    self._home.run(lifespan.startup())
+                except Exception as exception:
+                    if self._home.api is not None:
+                        log_related(exception, "The application's lifespan startup fails")
+                    raise
                 self._home.lifespans.append(lifespan)
                 if self._home.api is None:
                     atexit.register(self._home.run, lifespan.shutdown())
             self._lifespan = lifespan
+            self._rules.after_response += tuple(flush for one in self._home.lifespans for flush in one.flushes)
         self._started = True
 
 
@@ -260,10 +267,14 @@ def _streamed(stream: Collection[str] | None, custom: list[str]) -> frozenset[st
         where, value = "ADAPTER_STREAM", [name for part in variable.split(",") if (name := part.strip())]
     if value is None:
         return frozenset({"function-url"})
-    if isinstance(value, str | bytes) or not all(name in (*STREAMING, *custom) for name in value):
-        raise ConfigurationError(
-            f"{where} must name triggers that can take a stream, of {', '.join((*STREAMING, *custom))}, not {value!r}"
-        )
+    known = (*STREAMING, *custom)
+    wanted = f"{where} must name triggers that can take a stream, of {', '.join(known)}"
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        example = value if value in known else "function-url"
+        raise ConfigurationError(f"{wanted}, in a set or a list, stream={{{example!r}}}, not {value!r}")
+    unknown = [name for name in value if name not in known]
+    if unknown:
+        raise ConfigurationError(f"{wanted}, not {', '.join(map(repr, unknown))}")
     return frozenset(value)
 
 

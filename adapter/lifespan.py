@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
+import threading
+import traceback
 from typing import TYPE_CHECKING
 
-from .exceptions import AppError, LifespanFailure
+from .exceptions import AppError, LifespanFailure, quoted
 from .invocation import current
 from .work import is_ending
 
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any, Literal, TypeAlias
 
     from .types import ASGIApp, LifespanMode, Message
+    from .work import Hook
 
     _State: TypeAlias = Literal[
         "called",  # it has been called, and has received nothing
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
 MODES: tuple[LifespanMode, ...] = ("auto", "on", "off")
 
+_PATIENCE = 3.0  # seconds for a startup to answer until it is logged where it is
 _LAST_WORDS = 1.0  # seconds for an app to return after it has said that its startup failed
 
 
@@ -39,6 +45,9 @@ _ON_SEND: dict[tuple[_State, str], _State] = {
     ("starting up", "lifespan.startup.failed"): "failed",
     ("shutting down", "lifespan.shutdown.complete"): "stopped",
     ("shutting down", "lifespan.shutdown.failed"): "failed",
+    # Unasked, of one that ends while it serves: Starlette's does, when a task group in it cancels it.
+    ("started", "lifespan.shutdown.complete"): "stopped",
+    ("started", "lifespan.shutdown.failed"): "failed",
 }
 
 _ON_RETURN: dict[_State, _State] = {
@@ -78,6 +87,9 @@ class Lifespan:
         self._shutdown = asyncio.Event()
         self._exception: BaseException | None = None
         self._cancellation = asyncio.CancelledError("the lifespan is over")
+        self._is_serving = False
+        self.flushes: tuple[Hook, ...] = ()
+        """What sends the telemetry of OpenTelemetry providers that the startup has set up."""
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -93,16 +105,27 @@ class Lifespan:
         context = contextvars.copy_context()
         context.run(current.set, None)
         self._task = asyncio.Task(self._run(), loop=asyncio.get_running_loop(), name="lifespan", context=context)
+        answered = threading.Event()
+        known = _providers()
+        watched = answered, self._task, threading.get_ident()
+        threading.Thread(target=self._watch, args=watched, name="startup", daemon=True).start()
         try:
             await self._answered.wait()
-            if self._phase == "started":
-                return
-            # After its verdict the app has to return: it raises what the verdict was about, where there is something.
-            await asyncio.wait([self._task], timeout=_LAST_WORDS)
+            if self._phase not in ("started", "stopped"):
+                # After its verdict the app has to return: it raises what the verdict was about, if there is something.
+                await asyncio.wait([self._task], timeout=_LAST_WORDS)
         except asyncio.CancelledError:  # by `Environment.leave`
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             raise
+        finally:
+            answered.set()
+        if self._phase in ("started", "stopped"):
+            self._is_serving = True
+            # FastAPI makes them then (FASTAPI_OTEL_AUTO_CONFIGURE): no after_response could name them before.
+            made = [provider for provider in _providers() if not any(provider is one for one in known)]
+            self.flushes = tuple(provider.force_flush for provider in made if hasattr(provider, "force_flush"))
+            return
         if self._phase == "failed" or self._mode == "on":
             if isinstance(self._exception, Exception):
                 raise self._exception
@@ -118,6 +141,7 @@ class Lifespan:
     async def shutdown(self) -> None:
         """Run the app's shutdown; raises what the app raised, or `LifespanFailure`."""
         if self._phase == "started" and self._task is not None:
+            self._is_serving = False
             self._shutdown.set()
             await asyncio.wait([self._task])
             if self._exception is not None:
@@ -134,13 +158,35 @@ class Lifespan:
                 raise
             if exception is not self._cancellation:
                 self._exception = exception
-            if self._phase == "started":
+            if self._is_serving:
                 from .log import log_exception
 
                 log_exception(exception, "The application's lifespan has ended before its shutdown")
             self._advance(_ON_RAISE.get(self._phase, self._phase))
         else:
+            if self._is_serving and self._phase == "failed":
+                from .log import logger
+
+                logger.error("The application's lifespan has ended before its shutdown: %s", ascii(self._message))
             self._advance(_ON_RETURN.get(self._phase, self._phase))
+
+    def _watch(self, answered: threading.Event, task: asyncio.Task[None], thread: int) -> None:
+        """Log, in a thread of its own, where a startup is that does not answer: it may block the event loop.
+
+        Lambda ends the init phase after 10 s, and repeats it with the first invocation, until the function's timeout:
+        https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
+        """
+        seconds = _PATIENCE
+        while not answered.wait(seconds):
+            from .log import logger
+
+            logger.warning(
+                "The application's lifespan startup has not answered for %g s, and Lambda ends the init phase of an "
+                "on-demand function after 10 s. It waits at\n%s",
+                seconds,
+                _stack(task, thread),
+            )
+            seconds *= 2
 
     async def _receive(self) -> Message:
         if self._phase == "called":
@@ -162,9 +208,38 @@ class Lifespan:
         state = self._phase
         if state == "called" or (state == "starting up" and not kind.startswith("lifespan.")):
             self._advance("unsupported")
-        raise AppError(f"{kind!a} cannot come while the lifespan is {state}")
+        raise AppError(f"{quoted(kind)} cannot come while the lifespan is {state}")
 
     def _advance(self, state: _State) -> None:
         self._phase = state
         if state not in ("called", "starting up"):
             self._answered.set()
+
+
+def _providers() -> list[Any]:
+    """OpenTelemetry's global providers, of spans, metrics and logs; those that only stand for one to come, too."""
+    getters = {
+        "opentelemetry.trace": "get_tracer_provider",
+        "opentelemetry.metrics": "get_meter_provider",
+        "opentelemetry._logs": "get_logger_provider",
+    }
+    found = [getattr(sys.modules.get(module), name, None) for module, name in getters.items()]
+    return [get() for get in found if get is not None]
+
+
+def _stack(task: asyncio.Task[None], thread: int) -> str:
+    """Where the app is: in its code that this thread runs, or in the await at which its task is suspended."""
+    from .background import _NOT_THE_APPLICATION, _frames
+
+    running: list[FrameType] = []
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code is not Lifespan._run.__code__:
+        running.insert(0, frame)
+        frame = frame.f_back
+    frames = running if frame is not None else _frames(task.get_coro())
+    places = ((frame, frame.f_lineno) for frame in frames if not _module(frame).startswith(_NOT_THE_APPLICATION))
+    return "".join(traceback.StackSummary.extract(places).format())
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))

@@ -222,3 +222,22 @@ def test_what_the_environment_says_is_checked(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ConfigurationError, match="ADAPTER_STREAM must name triggers that can take a stream"):
         StreamingAdapter(app)
     StreamingAdapter(app, stream=(), lifespan="off")
+
+
+@pytest.mark.parametrize(
+    ("value", "end"),
+    [
+        ("function-url", "in a set or a list, stream={'function-url'}, not 'function-url'"),
+        ("rest-api", "in a set or a list, stream={'rest-api'}, not 'rest-api'"),
+        ("function_url", "in a set or a list, stream={'function-url'}, not 'function_url'"),
+        (True, "in a set or a list, stream={'function-url'}, not True"),
+        (False, "in a set or a list, stream={'function-url'}, not False"),
+        (1, "in a set or a list, stream={'function-url'}, not 1"),
+        ({"function-url", "alb"}, "of function-url, rest-api, not 'alb'"),
+        (["http-api", None], "of function-url, rest-api, not 'http-api', None"),
+    ],
+)
+def test_the_message_says_what_to_write(value: Any, end: str) -> None:
+    with pytest.raises(ConfigurationError, match="stream must name triggers that can take a stream") as caught:
+        StreamingAdapter(app, stream=value, lifespan="off")
+    assert str(caught.value).endswith(end)

@@ -266,6 +266,99 @@ async def test_a_lifespan_that_ends_too_early_is_logged(caplog: pytest.LogCaptur
     await lifespan.shutdown()
 
 
+async def test_an_app_may_end_its_lifespan_unasked(caplog: pytest.LogCaptureFixture) -> None:
+    """A server takes it so: that is no breach of the protocol."""
+
+    def app_that_says(message: Message) -> App:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await serving.wait()
+            await send(message)
+
+        return app
+
+    serving = asyncio.Event()
+    for message, phase in (
+        ({"type": "lifespan.shutdown.complete"}, "stopped"),
+        ({"type": "lifespan.shutdown.failed", "message": "the consumer has died"}, "failed"),
+    ):
+        lifespan = await start(app_that_says(message), "on")
+        serving.set()
+        while repr(lifespan) != f"<Lifespan {phase}>":
+            await asyncio.sleep(0)
+        await lifespan.shutdown()
+        serving.clear()
+    while "died" not in caplog.text:
+        await asyncio.sleep(0)
+    (record,) = caplog.records
+    assert record.getMessage().endswith(" before its shutdown: 'the consumer has died'")
+
+
+async def test_an_app_that_returns_at_once_has_started() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+    assert repr(await start(app, "on")) == "<Lifespan stopped>"
+
+
+async def test_an_app_that_fails_at_once_has_not(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise ZeroDivisionError("at once")
+
+    with pytest.raises(ZeroDivisionError, match="at once"):
+        await start(app, "auto")
+    assert not caplog.records  # who raises it logs it
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+@pytest.mark.parametrize("log_format", ["Text", "JSON"])
+@pytest.mark.parametrize("app", ["asyncio", "anyio"])
+async def test_a_task_group_that_dies_while_the_app_serves_is_logged_with_its_reason(
+    client: str, log_format: str, app: str
+) -> None:
+    env = {"APP": app, "AWS_LAMBDA_LOG_FORMAT": log_format}
+    async with function("starts.handler", client=client, env=env) as running:
+        assert (await running.api.run(function_url("/die"))).prelude["statusCode"] == 200
+        assert (await running.api.run(function_url("/die"))).prelude["statusCode"] == 200  # it is served on
+    assert running.output.count("The application's lifespan has ended before its shutdown") == 1
+    assert running.output.count("LookupError: the queue is gone") == 1
+    assert "cannot come while" not in running.output
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+@pytest.mark.parametrize(("app", "place"), [("waits", "await connected.wait()"), ("blocks", "released.acquire()")])
+async def test_a_startup_that_does_not_answer_is_logged_with_its_place(client: str, app: str, place: str) -> None:
+    async with function("starts.handler", client=client, env={"APP": app}) as running:
+        assert running.process.stdout is not None
+        said = b""
+        while place.encode() not in said:
+            said += await running.process.stdout.read(4096)
+        assert "init error" not in running.api.log and "next" not in running.api.log
+        running.process.kill()
+    assert b"The application's lifespan startup has not answered for 3 s" in said
+    assert b"in connect" in said and b"starts.py" in said
+    assert b"asyncio" not in said.partition(b"It waits at")[2]
+
+
+async def test_a_startup_that_goes_on_waiting_is_logged_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        while len(caplog.records) < 3:
+            await asyncio.sleep(0.005)
+        await send({"type": "lifespan.startup.complete"})
+
+    monkeypatch.setattr("adapter.lifespan._PATIENCE", 0.01)
+    await start(app, "auto")
+    waits = [record.getMessage().partition("has not answered for ")[2].partition(" s,")[0] for record in caplog.records]
+    assert waits[:3] == ["0.01", "0.02", "0.04"]
+
+
 async def test_a_message_without_a_type() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

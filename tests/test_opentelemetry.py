@@ -83,6 +83,49 @@ async def test_a_collector_that_does_not_answer(traces: Traces, collector: Colle
     assert "Failed to export spans" in running.output
 
 
+AUTOMATIC = {
+    "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+    "OTEL_BSP_SCHEDULE_DELAY": "60000",
+    "OTEL_BLRP_SCHEDULE_DELAY": "60000",
+    "OTEL_METRIC_EXPORT_INTERVAL": "60000",
+}
+SIGNALS = ("TRACES", "METRICS", "LOGS")
+
+
+def only(signal: str, collector: Collector) -> dict[str, str]:
+    exporters = {f"OTEL_{other}_EXPORTER": "otlp" if other == signal else "none" for other in SIGNALS}
+    return {**AUTOMATIC, **exporters, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector.address}"}
+
+
+@pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
+@pytest.mark.parametrize("handler", ["handler", "second"])
+async def test_fastapis_own_spans_are_out_before_the_next_event(
+    traces: Traces, collector: Collector, client: str, handler: str
+) -> None:
+    pytest.importorskip("fastapi.telemetry")
+    hook = ["hook"] if handler == "handler" else []
+    async with function(f"auto_traced.{handler}", env=only("TRACES", collector), client=client) as running:
+        collector.api = running.api
+        for _ in range(2):
+            invoked = await running.api.run(function_url("/reports"))
+            assert invoked.events == [*RESPONSE, "background", *hook, "spans", "next"]
+            assert traces.named("work").trace_id == traces.named("GET /reports").trace_id
+        failed = await running.api.run(function_url("/fails"))
+        assert failed.events == [*RESPONSE, *hook, "spans", "next"]
+
+
+@pytest.mark.parametrize("signal", ["METRICS", "LOGS"])
+async def test_so_are_its_metrics_and_logs(signal: str) -> None:
+    pytest.importorskip("fastapi.telemetry")
+    async with (
+        collecting(lambda body: [signal]) as collector,
+        function("auto_traced.handler", env=only(signal, collector)) as running,
+    ):
+        collector.api = running.api
+        for _ in range(2):
+            assert (await running.api.run(function_url("/fails"))).events == [*RESPONSE, "hook", signal, "next"]
+
+
 async def test_the_docs(traces: Traces, collector: Collector, tmp_path: Path) -> None:
     env = {
         **snippet("opentelemetry", tmp_path),
