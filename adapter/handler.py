@@ -46,7 +46,15 @@ def streamify(
 def streamify(handler: StreamingHandler) -> Handler: ...
 
 
-def streamify(handler: StreamingHandler | None = None, **rules: Any) -> Handler | Callable[[StreamingHandler], Handler]:
+def streamify(
+    handler: StreamingHandler | None = None,
+    *,
+    drain_timeout: float = 10.0,
+    deadline_margin: float = 1.0,
+    after_response: Hook | Sequence[Hook] | None = None,
+    on_background_error: Callable[[BackgroundFailure], object] | None = None,
+    sse_deadline_event: bool = False,
+) -> Handler | Callable[[StreamingHandler], Handler]:
     """Make a function of ``(event, response_stream, context)`` a Lambda handler that streams.
 
     The caller has its whole response when ``response_stream`` is closed; the
@@ -86,8 +94,14 @@ def streamify(handler: StreamingHandler | None = None, **rules: Any) -> Handler 
 
     https://docs.aws.amazon.com/lambda/latest/dg/config-rs-write-functions.html
     """
-    settled = Rules(**rules)
-    return functools.partial(_streamify, settled) if handler is None else _streamify(settled, handler)
+    rules = Rules(
+        drain_timeout=drain_timeout,
+        deadline_margin=deadline_margin,
+        after_response=after_response,
+        on_background_error=on_background_error,
+        sse_deadline_event=sse_deadline_event,
+    )
+    return functools.partial(_streamify, rules) if handler is None else _streamify(rules, handler)
 
 
 def _streamify(rules: Rules, handler: StreamingHandler) -> Handler:

@@ -344,10 +344,38 @@ def test_an_http_response_is_returned_as_a_dict() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["drain_timout", "raise_background_errors", "lifespan", "stream"])
+def test_a_keyword_that_it_does_not_have(name: str) -> None:
+    options: dict[str, Any] = {name: True}
+    with pytest.raises(TypeError, match=rf"streamify\(\) got an unexpected keyword argument '{name}'"):
+        streamify(**options)
+
+
+@pytest.mark.parametrize("secret", ["sid=s3cret", "sid=s3cret\u20ac", "sid=s3cret\n", 5])
+@pytest.mark.parametrize("name", ["Set-Cookie", "Authorization", "Proxy-Authorization", "X-Amz-Security-Token"])
+def test_what_a_cookie_says_is_in_no_message(secret: Any, name: str) -> None:
+    @streamify
+    async def handler(event: Any, response_stream: ResponseStream, context: object) -> None:
+        response_stream.http(200, **event)
+
+    cases: list[dict[str, Any]] = [
+        {"headers": {name: secret}},
+        {"headers": {f"{name}: {secret}\u20ac": "value"}},
+        {"headers": {f"{name}: {secret}": "value"}},
+        {"cookies": [secret]},
+        {"cookies": "sid=s3cret"},
+    ]
+    for arguments in cases:
+        try:
+            handler(arguments, None)
+        except AppError as error:
+            assert "s3cret" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cookies": "a=b"}, "http takes a list of cookies, not 'a=b'"),
+        ({"cookies": "a=b"}, "http takes a list of cookies, not a string"),
         ({"headers": {"a": 1}}, "an HTTP header consists of text, unlike 1"),
         ({"headers": [(b"a", "b")]}, "an HTTP header consists of text, unlike b'a'"),
     ],
