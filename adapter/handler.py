@@ -49,7 +49,7 @@ def streamify(handler: StreamingHandler) -> Handler: ...
 def streamify(
     handler: StreamingHandler | None = None,
     *,
-    drain_timeout: float = 10.0,
+    drain_timeout: float | None = None,
     deadline_margin: float = 1.0,
     after_response: Hook | Sequence[Hook] | None = None,
     on_background_error: Callable[[BackgroundFailure], object] | None = None,

@@ -13,6 +13,8 @@ import sys
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from .work import attribute_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TypeAlias
@@ -36,7 +38,7 @@ def waiting_tasks(future: Future, ends: Iterable[Future] = ()) -> dict[Future, b
     while unvisited:
         future, is_shielded = unvisited.pop()
         for callback, *_ in getattr(future, "_callbacks", None) or ():
-            is_shield = is_shielded or getattr(callback, "__qualname__", "").startswith("shield.")
+            is_shield = is_shielded or str(attribute_of(callback, "__qualname__")).startswith("shield.")
             for waiter in _futures_of(callback):
                 if waiter in seen:
                     continue
@@ -87,7 +89,7 @@ def _futures_of(callback: object) -> Iterator[Future]:
     elif isinstance(callback, FunctionType) and callback.__module__.startswith("asyncio."):
         held = [cell.cell_contents for cell in callback.__closure__ or ()]
     elif isinstance(callback, BuiltinMethodType | MethodType) and callback.__name__ != "cancel":
-        held = [getattr(callback.__self__, "_parent_task", callback.__self__)]
+        held = [callback.__self__, attribute_of(callback.__self__, "_parent_task")]
     for one in held:
         if isinstance(one, asyncio.Future):
             yield one

@@ -32,6 +32,9 @@ class Guarded:
     async def __call__(self) -> None:
         await self.fail()
 
+    def forget(self, task: object) -> None:
+        pass
+
 
 class Waiting(Guarded):
     def __await__(self) -> Generator[Any, None, None]:
@@ -57,7 +60,9 @@ async def begin(request: Request) -> PlainTextResponse:
         case "until":
             wait_until(Waiting())
         case "late":
-            wait_until(guarded.wait())
+            late = asyncio.create_task(guarded.wait())
+            late.add_done_callback(guarded.forget)
+            wait_until(late)
         case "background":
             task = BackgroundTask(guarded)
         case "method":
