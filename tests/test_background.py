@@ -236,6 +236,13 @@ async def test_the_applications_own_exception_handler_hears_of_a_failed_task(cli
     assert running.output.count("[ERROR] LookupError: no tea") == (2 if handler == "raising" else 0)
 
 
+def test_an_exception_handler_that_the_loop_has_stays() -> None:
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(print)
+    assert Environment(loop=loop).loop.get_exception_handler() is print
+    loop.close()
+
+
 async def test_the_cost_record_has_fields() -> None:
     env = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO", "POWERTOOLS_METRICS_NAMESPACE": "tests"}
     async with function("aftermath.noting", env={**env, "POWERTOOLS_SERVICE_NAME": "a"}) as running:

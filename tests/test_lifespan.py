@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -344,19 +345,21 @@ async def test_a_startup_that_does_not_answer_is_logged_with_its_place(client: s
     assert b"asyncio" not in said.partition(b"It waits at")[2]
 
 
+@pytest.mark.parametrize("blocks", [True, False])
 async def test_a_startup_that_goes_on_waiting_is_logged_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    blocks: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         while len(caplog.records) < 3:
-            await asyncio.sleep(0.005)
+            time.sleep(0.005) if blocks else await asyncio.sleep(0.005)
         await send({"type": "lifespan.startup.complete"})
 
     monkeypatch.setattr("adapter.lifespan._PATIENCE", 0.01)
     await start(app, "auto")
     waits = [record.getMessage().partition("has not answered for ")[2].partition(" s,")[0] for record in caplog.records]
     assert waits[:3] == ["0.01", "0.02", "0.04"]
+    assert all("in app\n" in record.getMessage() for record in caplog.records)
 
 
 async def test_a_message_without_a_type() -> None:

@@ -111,7 +111,12 @@ async def hook() -> None:
     await asyncio.sleep(10)
 
 
-hooked = StreamingAdapter(app, shutdown_on_sigterm=True, after_response=hook)
+hooked = StreamingAdapter(
+    app,
+    shutdown_on_sigterm=True,
+    startup_after_restore=bool(os.environ.get("AFTER_RESTORE")),
+    after_response=hook,
+)
 second = StreamingAdapter(app, startup_after_restore=bool(os.environ.get("AFTER_RESTORE")))
 decorated = watched(handler)
 
