@@ -345,6 +345,10 @@ async def test_a_startup_that_does_not_answer_is_logged_with_its_place(client: s
     assert b"asyncio" not in said.partition(b"It waits at")[2]
 
 
+def block() -> None:
+    time.sleep(0.005)
+
+
 @pytest.mark.parametrize("blocks", [True, False])
 async def test_a_startup_that_goes_on_waiting_is_logged_again(
     blocks: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -352,7 +356,10 @@ async def test_a_startup_that_goes_on_waiting_is_logged_again(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         while len(caplog.records) < 3:
-            time.sleep(0.005) if blocks else await asyncio.sleep(0.005)
+            if blocks:
+                block()
+            else:
+                await asyncio.sleep(0.005)
         await send({"type": "lifespan.startup.complete"})
 
     monkeypatch.setattr("adapter.lifespan._PATIENCE", 0.01)
