@@ -162,6 +162,7 @@ async def _drain(work: Work) -> None:
     """
     cap = time.monotonic() + work.rules.drain_timeout
     while True:
+        await work.look()
         now = time.monotonic()
         asked = _asked(work)
         tasks = _tasks(work) - asked.keys() if now < cap else set()

@@ -12,7 +12,7 @@ from .exceptions import AppError, RuntimeApiError, is_loggable, text_of
 from .invocation import Invocation
 from .runtime_api import RuntimeApi
 from .stream import ResponseStream
-from .work import Watch, keep_task_factory, unretrieved
+from .work import ReadyQueue, Watch, keep_task_factory, unretrieved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -73,6 +73,9 @@ class Environment:
             loop.set_exception_handler(unretrieved)
         self._watch = Watch(loop, self.is_alone)
         self._root: asyncio.Task[None] | None = None
+        self._queue = ReadyQueue(loop)
+        # With several invocations at a time Lambda does not freeze the process, and others keep the queue full.
+        self._ready = self._queue if self.is_alone else None
 
     def serve_in_workers(self) -> None:
         """Leave everything to the workers that awslambdaric forks from this process: see `ric.forks_workers`."""
@@ -144,6 +147,7 @@ class Environment:
         """
         if self._is_elsewhere:
             return self._from_here(self.conduct(work, handler))
+        work.ready = self._ready
         try:
             if handler is not None:
                 self._refuse_nesting(handler)
@@ -157,7 +161,7 @@ class Environment:
                 except BaseException as exception:
                     self.leave(exception, [work])
                     raise
-            if work.has_more:
+            if work.has_more or (handler is None and self._queue):
                 self._run(work.finish(), work)
         finally:
             work.end()
@@ -185,6 +189,7 @@ class Environment:
 
     def begin(self, work: Work, handler: Coroutine[Any, Any, Any], over: Over) -> None:
         """Begin the work of an invocation, on the loop; ``over`` is called when the handler is done, or given up."""
+        work.ready = self._ready
         work.begin(self._watch, handler, over)
 
     def _stop(self, work: Work) -> None:
@@ -194,15 +199,16 @@ class Environment:
         has closed are closed then, and what is to be called when the handler's task is done is; anyio ends its worker
         threads so. Afterwards the process may stand still for hours.
         """
-        # Two names of asyncio's own: who waits for the task, and what the loop has to do in its next turn.
+        # A name of asyncio's own: who waits for the task.
         is_awaited = work.state != "under way" or getattr(work.main, "_callbacks", True)
-        if is_awaited or getattr(self.loop, "_ready", True):
+        if is_awaited or self._queue:
             self.loop.call_soon(self.loop.stop)
         else:
             self.loop.stop()
 
     async def conduct(self, work: Work, handler: Coroutine[Any, Any, Any] | None) -> Any:
         """`serve`, on the loop."""
+        work.ready = self._ready
         try:
             if handler is not None:
                 over = asyncio.Event()

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import inspect
 import logging
 import sys
 import time
+from collections import deque
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .exceptions import AppError, ConfigurationError, has_more_to_say, related, text_of
 from .invocation import current
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence, Sized
     from types import FrameType
     from typing import Literal, TypeAlias
 
@@ -35,6 +37,10 @@ INFINITE = float("inf")
 
 DRAIN_TIMEOUT = 10.0
 """Seconds for which the tasks of a request are waited for that nobody has asked for."""
+
+# Turns of the event loop that the adapter waits for, at most, while something is ready. Before the handler: asyncpg
+# needs four to notice, over TLS, that its server has closed a connection. After it: the consumer of a queue needs some.
+_TURNS_BEFORE, _TURNS_AFTER = 8, 100
 
 
 class Rules:
@@ -107,6 +113,36 @@ def record_of(future: object) -> TaskRecord | None:
     return record
 
 
+class ReadyQueue:
+    """What the event loop calls in its next turn.
+
+    asyncio's loop has a name for it, uvloop none, but one deque. Where there is neither, something is always ready.
+
+    ``unseen`` is the number of turns in which sockets may be heard without a trace in this queue. asyncio's loop puts
+    their callbacks here. uvloop calls them while it polls, which ends a turn, and notices the end of a connection in
+    the turn after its last data.
+    """
+
+    __slots__ = ("_ready", "loop", "unseen")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.unseen = 0 if isinstance(loop, asyncio.BaseEventLoop) else 2
+        parts = [loop._ready] if hasattr(loop, "_ready") else gc.get_referents(loop)
+        queues = [part for part in parts if isinstance(part, deque)]
+        self._ready: Sized = queues[0] if len(queues) == 1 else "something"
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    async def empty(self, most: int, least: int = 1) -> None:
+        """Let the loop turn until nothing is ready; at most, and at least, so many times."""
+        for turn in range(1, most + 1):
+            await asyncio.sleep(0)
+            if turn >= least and not self._ready:
+                break
+
+
 class Watch:
     """Has works expire at their limits.
 
@@ -170,6 +206,7 @@ class Work:
     context: contextvars.Context | None = None
     loop: asyncio.AbstractEventLoop | None = None
     alarm: asyncio.Future[None] | None = None  # for who waits, after the handler, until the limit
+    ready: ReadyQueue | None = None  # the loop's, where Lambda freezes the process between invocations
     _watch: Watch | None = None
     _over: Callable[[Work], None] | None = None
 
@@ -193,13 +230,13 @@ class Work:
         """Run the handler in a task of its own; ``over`` is called, once, when it is done, or has been given up."""
         self.context = contextvars.copy_context()
         # Not by the task factory: the handler is what others are born in.
-        self.main = asyncio.Task(self._conduct(handler), loop=watch.loop, name="invocation", context=self.context)
+        self.main = asyncio.Task(
+            self._conduct(watch, handler), loop=watch.loop, name="invocation", context=self.context
+        )
         self._over = over
         self._watch = watch
         self.loop = watch.loop
         self.is_alone = watch.is_alone
-        if self.limit != INFINITE:
-            watch.add(self)
 
     @property
     def has_more(self) -> bool:
@@ -275,7 +312,11 @@ class Work:
         if task._log_traceback and self.state != "over":  # it has failed, and nobody has asked for its exception so far
             self.failed.append(task)
 
-    async def _conduct(self, handler: Coroutine[Any, Any, Any]) -> None:
+    async def _conduct(self, watch: Watch, handler: Coroutine[Any, Any, Any]) -> None:
+        if self.ready is not None and (self.ready.unseen or self.ready):
+            await self._hear_of_pause(self.ready)
+        if self.limit != INFINITE:
+            watch.add(self)
         try:
             self.value = await handler
         except BaseException as exception:  # a panic in a Rust extension is one, and no Exception
@@ -284,7 +325,32 @@ class Work:
             self.error = exception
         # In the task's last step, not by a callback of it: that would be a turn of the loop more.
         if self.state == "under way":
+            self.is_concluded = True
+            self._conclude_when_idle(_TURNS_AFTER)
+
+    async def _hear_of_pause(self, ready: ReadyQueue) -> None:
+        """Have clients hear what happened while the process was frozen: that a server has closed their connection, say.
+
+        The loop's poll knows by now, and has put their callbacks behind the handler's first step.
+        """
+        try:
+            await ready.empty(_TURNS_BEFORE, ready.unseen)
+        except asyncio.CancelledError:
+            main = cast("asyncio.Task[None]", self.main)
+            main.uncancel()
+            main.cancel()  # once more: the handler begins, and its first await raises this
+
+    def _conclude_when_idle(self, turns: int) -> None:
+        """Conclude when nothing is ready that could start further work of this invocation, or after so many turns."""
+        if turns and self.ready:
+            self.ready.loop.call_soon(self._conclude_when_idle, turns - 1)
+        else:
             self.conclude()
+
+    async def look(self) -> None:
+        """Let the loop turn while something is ready that could start further work of this invocation."""
+        if self.ready:
+            await self.ready.empty(_TURNS_AFTER)
 
     def conclude(self) -> None:
         """Nobody waits for the handler any longer."""

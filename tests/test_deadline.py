@@ -10,7 +10,7 @@ import pytest
 
 from adapter.background import _wait
 from adapter.invocation import Invocation
-from adapter.work import Rules, Work
+from adapter.work import ReadyQueue, Rules, Work
 
 from .events import Sent, function_url, http_api_event
 from .runtime_api import Invoked, ManagedRuntimeAPI, function
@@ -206,3 +206,11 @@ async def test_a_task_that_another_request_waits_for_is_not_cancelled(how: str) 
         assert first.prelude["statusCode"] == 504
         assert (second.prelude["statusCode"], second.body) == (200, b'"token"')
     assert api.log.count("fetched") == 1 and "fetch was cancelled" not in running.output
+
+
+async def test_of_a_loop_that_does_not_tell_something_is_always_ready() -> None:
+    loop: Any = object()
+    queue = ReadyQueue(loop)
+    assert queue
+    await queue.empty(3)
+    assert queue

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import trustme
 
 from .events import function_url
 from .runtime_api import function
@@ -23,7 +24,7 @@ POSTGRES = shutil.which("postgres") or next(map(str, Path("/usr/lib/postgresql")
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def postgres(*settings: str, certificate: trustme.LeafCert | None = None) -> Iterator[str]:
     """A cluster of this test's own, on a Unix socket; the folder of that socket."""
     assert POSTGRES is not None
     programs = Path(POSTGRES).resolve().parent
@@ -36,7 +37,15 @@ def postgres() -> Iterator[str]:
         options = ["--no-sync", "--no-locale", "--auth=trust", "--username=app", "--encoding=UTF8"]
         subprocess.run([programs / "initdb", *options, data], cwd=folder, user=user, check=True, capture_output=True)
         command = [str(programs / "postgres"), "-D", data]
-        for setting in ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off"):
+        if certificate is not None:
+            for name, blob in (("crt", certificate.cert_chain_pems[0]), ("key", certificate.private_key_pem)):
+                path = Path(f"{data}/server.{name}")
+                blob.write_to_path(path)
+                path.chmod(0o600)
+                if user is not None:
+                    shutil.chown(path, user)
+            settings += ("ssl=on",)
+        for setting in ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off", *settings):
             command += ["-c", setting]
         with subprocess.Popen(command, cwd=folder, user=user, stderr=subprocess.PIPE, text=True) as server:
             try:
