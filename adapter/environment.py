@@ -64,6 +64,28 @@ class Environment:
         self._is_asynchronous = is_asynchronous
         self._forks_workers = False
         self._inherited: asyncio.AbstractEventLoop | None = None
+        self._is_settled = False
+
+    def adopt_loop(self) -> None:
+        """Run everything on the event loop that the app's modules have been given so far, if there is one; once.
+
+        Clients and pools that are made while a module is imported keep that loop: gRPC's channels do, and what
+        ``asyncio.get_event_loop().run_until_complete(…)`` returns. Where the app closes such a loop later, another one
+        takes its place.
+        """
+        if self._is_settled and not self.loop.is_closed():
+            return
+        self._is_settled = True
+        # A name of asyncio's own. To ask by `asyncio.get_event_loop` would make a loop where there is none.
+        given = getattr(getattr(asyncio.get_event_loop_policy(), "_local", None), "_loop", None)
+        if given is None or given.is_closed() or given.is_running():
+            given = asyncio.new_event_loop() if self.loop.is_closed() else self.loop
+        if given is not self.loop:
+            self.loop.close()
+            self._take(given)
+        if self.api is not None:
+            # The process is ours: what asks for "the" loop from now on gets the one that requests run on.
+            asyncio.set_event_loop(self.loop)
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run everything on this loop from now on."""
@@ -147,6 +169,7 @@ class Environment:
         """
         if self._is_elsewhere:
             return self._from_here(self.conduct(work, handler))
+        self.adopt_loop()
         work.ready = self._ready
         try:
             if handler is not None:
@@ -225,6 +248,7 @@ class Environment:
         if self._is_elsewhere:
             return self._from_here(coroutine)
         self._refuse_nesting(coroutine)
+        self.adopt_loop()
         return self._run(coroutine)
 
     def _run(self, coroutine: Coroutine[Any, Any, T], *works: Work) -> T:
@@ -339,12 +363,12 @@ def environment() -> Environment:
 
             resume()
             made = Environment(RuntimeApi(address), Seam.install())
-            # The process is ours: what asks for "the" loop while it is being imported gets the one its requests run on.
-            asyncio.set_event_loop(made.loop)
             if forks_workers():
                 made.serve_in_workers()
         else:
             made = Environment()
-            atexit.register(made.loop.close)
+            atexit.register(lambda: made.loop.close())
         occupy(made)
+    if asyncio._get_running_loop() is None:
+        made.adopt_loop()  # else the first invocation does: a loop that runs now may be closed after, by `asyncio.run`
     return made

@@ -140,7 +140,7 @@ class Lifespan:
 
     async def shutdown(self) -> None:
         """Run the app's shutdown; raises what the app raised, or `LifespanFailure`."""
-        if self._phase == "started" and self._task is not None:
+        if self._phase == "started" and self._task is not None and not self._task.get_loop().is_closed():
             self._is_serving = False
             self._shutdown.set()
             await asyncio.wait([self._task])

@@ -70,18 +70,22 @@ class Runtime:
     ) -> None:
         self.api = api
         self.ending: int | None = None  # the exit status, from when on nothing more is asked for
-        self.loop = loop
         self._bootstrap = bootstrap
         self._concurrency = concurrency or 1
         self._sets_trace_id = concurrency is None
         self._trace_id = os.environ.get("_X_AMZN_TRACE_ID")
-        self.environment = Environment(api, self, loop=self.loop, is_asynchronous=True, concurrency=self._concurrency)
+        self.environment = Environment(api, self, loop=loop, is_asynchronous=True, concurrency=self._concurrency)
         self._read = reader(_strict(), functools.partial(bootstrap.unmarshal, content_type="application/json"))
         self._rules = Rules()
         self._rules_of_sync = Rules(deadline_margin=_MARGIN)
         self._under_way: set[Invocation] = set()
         self._over = asyncio.Event()
         self._all_over = asyncio.Event()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The environment's event loop; final when the handler's module has been imported."""
+        return self.environment.loop
 
     def invocation(self, request_id: object) -> Invocation | None:
         """The invocation that this code is run for, if it is the one of this request id."""
@@ -379,6 +383,7 @@ def main(arguments: list[str]) -> int:
     asyncio.set_event_loop(runtime.loop)
     hold_off()
     runtime.take(bootstrap.handler(handler))
+    runtime.environment.adopt_loop()
     resume()
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         bootstrap.wait_for_restore()
