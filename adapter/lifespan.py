@@ -238,7 +238,7 @@ def _stack(task: asyncio.Task[None], thread: int) -> str:
         frame = frame.f_back
     frames = running if frame is not None else _frames(task.get_coro())
     places = ((frame, frame.f_lineno) for frame in frames if not _module(frame).startswith(_NOT_THE_APPLICATION))
-    return "".join(traceback.StackSummary.extract(places).format())
+    return "".join(traceback.StackSummary.extract(places).format()) or "no line of the application's"
 
 
 def _module(frame: FrameType) -> str:

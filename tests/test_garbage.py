@@ -46,6 +46,13 @@ async def test_one_that_is_off_stays_off(client: str, frozen: int) -> None:
     assert (found["meanwhile"][0], found["after"][0], found["frozen"]) == (0, 0, frozen)
 
 
+async def test_one_that_is_off_when_the_process_begins_stays_off(frozen: int) -> None:
+    script = "import gc, sys; gc.set_threshold(0); from adapter.runtime import main; sys.exit(main(['garbage.plain']))"
+    async with function("garbage.plain", command=[sys.executable, "-c", script]) as running:
+        found = json.loads((await running.api.run({})).result or b"")
+    assert (found["before"][0], found["after"][0], found["frozen"]) == (0, 0, frozen)
+
+
 @pytest.mark.parametrize("handler", ["garbage.plain", "garbage.handler"])
 async def test_import_adapter_leaves_it_as_it_is(handler: str) -> None:
     """Under awslambdaric, also where no handler of the adapter's is made."""

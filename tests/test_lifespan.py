@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from adapter import AppError, LifespanFailure
+from adapter import AppError, LifespanFailure, StreamingAdapter
 from adapter.lifespan import Lifespan
 from adapter.types import LifespanMode, Message, Receive, Scope, Send
 
@@ -315,6 +315,19 @@ async def test_an_app_that_fails_at_once_has_not(caplog: pytest.LogCaptureFixtur
     assert not caplog.records  # who raises it logs it
 
 
+def test_outside_lambda_a_failing_startup_is_raised_with_its_cause_and_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise ValueError("no pool") from ZeroDivisionError("no database")
+
+    with pytest.raises(ValueError, match="no pool") as caught:
+        StreamingAdapter(app)(function_url(), None)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("client", ["awslambdaric", "adapter"])
 @pytest.mark.parametrize("log_format", ["Text", "JSON"])
 @pytest.mark.parametrize("app", ["asyncio", "anyio"])
@@ -366,7 +379,7 @@ async def test_a_startup_that_goes_on_waiting_is_logged_again(
     await start(app, "auto")
     waits = [record.getMessage().partition("has not answered for ")[2].partition(" s,")[0] for record in caplog.records]
     assert waits[:3] == ["0.01", "0.02", "0.04"]
-    assert all("in app\n" in record.getMessage() for record in caplog.records)
+    assert "in app\n" in caplog.records[2].getMessage()
 
 
 async def test_a_message_without_a_type() -> None:
