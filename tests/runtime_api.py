@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 import uuid
@@ -475,6 +476,7 @@ async def function(
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=descriptors,
             limit=2**24,
+            process_group=0,
         )
         running = Function(process, api)
         try:
@@ -483,5 +485,5 @@ async def function(
                 await running.end()
         finally:
             if process.returncode is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # with the workers that it has forked
                 await process.communicate()
