@@ -109,6 +109,26 @@ async def test_an_interrupt_ends_the_asyncio_runtime(path: str, env: dict[str, s
         assert await running.exit() == 130
 
 
+@FAST
+@pytest.mark.parametrize("env", [{}, MANY], ids=["alone", "concurrent"])
+async def test_an_interrupt_between_invocations_ends_the_asyncio_runtime(env: dict[str, str], fast: bool) -> None:
+    api = ManagedRuntimeAPI() if env else RuntimeAPI()
+    async with function("exits.handler", client="adapter", api=api, env=environment(fast) | env) as running:
+        await recorded(api, "next")
+        running.process.send_signal(signal.SIGINT)
+        assert await running.exit() == 130
+    assert running.output.count("The process ends with status 130: SIGINT") == 1
+
+
+@FAST
+async def test_the_apps_own_handler_of_interrupts_is_kept(fast: bool) -> None:
+    async with function("exits.handler", client="adapter", env=environment(fast, OWN="1")) as running:
+        await recorded(running.api, "next")
+        running.process.send_signal(signal.SIGINT)
+        await recorded(running.api, "own")
+        assert (await running.api.run(function_url("/fine"))).body == b'"fine"'
+
+
 @BOTH
 async def test_atexit_functions_have_their_time(client: str) -> None:
     async with function("exits.handler", client=client, env={"GOODBYE": "1"}) as running:
@@ -180,8 +200,7 @@ class TestBesideOthers:
         api = ManagedRuntimeAPI()
         env = environment(fast, HOW=how, **MANY)
         async with function("exits.handler", client="adapter", api=api, env=env) as running:
-            await api.invoke(function_url("/waits"))
-            await recorded(api, "waiting")
+            await api.run(function_url("/fine"))
             await api.invoke(function_url("/consumer"))
             assert await running.exit() == STATUSES[how]
         assert_logged_once(running.output, how)
@@ -205,8 +224,8 @@ class TestInProcess:
 
     def test_a_thread_that_is_at_work_is_waited_for(self, tmp_path: Path) -> None:
         lines = [
-            "import threading, os, signal",
-            "exits.record = lambda event: os.kill(os.getpid(), signal.SIGINT)",
+            "import threading, signal",
+            "exits.record = lambda event: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)",
             "try:",
             "    handler(function_url('/waits'), {})",
             "except KeyboardInterrupt:",

@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import functools
 import os
+import signal
 import sys
 import threading
 import time
@@ -164,6 +165,8 @@ def slow_goodbye() -> None:
     record("goodbye")
 
 
+if os.environ.get("OWN"):
+    signal.signal(signal.SIGINT, lambda number, frame: record("own"))
 if os.environ.get("GOODBYE"):
     atexit.register(slow_goodbye)
 
