@@ -341,7 +341,7 @@ ENV_PARTS = [
 
 
 @given(st.lists(st.sampled_from(ENV_PARTS), max_size=25).map("".join))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_an_env_file_is_read_as_python_dotenv_does_or_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "some.env"
     path.write_text(text, "utf-8", newline="")

@@ -539,7 +539,7 @@ NAMES = ["Handler", "CodeUri", "Timeout", "MemorySize", "Environment", "Function
         optional={"Globals": JSON, "Parameters": JSON, "Conditions": JSON},
     ),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_template_is_read_or_refused(template: Template, value: dict[str, Any]) -> None:
     try:
         everything(template(yaml.safe_dump(value)))
@@ -548,7 +548,7 @@ def test_any_template_is_read_or_refused(template: Template, value: dict[str, An
 
 
 @given(st.text(st.sampled_from("{}[]:,-!&*'\"#|>%@ \n\tab"), max_size=40))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_text_is_read_or_refused(template: Template, text: str) -> None:
     try:
         everything(template(f"{FUNCTION}      Environment: {text}"))
