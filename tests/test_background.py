@@ -600,7 +600,7 @@ async def test_remaining_time() -> None:
 async def test_what_an_earlier_request_has_begun_works_for_the_one_under_way(client: str) -> None:
     async with function("aftermath.without", client=client) as running:
         for _ in range(3):
-            invoked = await running.api.run_held(function_url("/consumer"), "job")
+            invoked = await running.api.run_held(function_url("/consumer"), "job", "submitted")
             figures = json.loads(invoked.body)
             assert figures["request_id"] == invoked.request_id
             assert 25 < figures["left"] <= 29
