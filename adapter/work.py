@@ -462,7 +462,7 @@ def _record(task: asyncio.Task[Any], work: Work, context: contextvars.Context) -
     task.add_done_callback(work.done)
 
 
-BENEATH = ("adapter.work", "asyncio.", "anyio.", "ddtrace.", "opentelemetry.", "sentry_sdk.")
+BENEATH = ("adapter.background", "adapter.work", "asyncio.", "anyio.", "ddtrace.", "opentelemetry.", "sentry_sdk.")
 
 
 def _origin(frame: FrameType | None) -> tuple[str, int]:

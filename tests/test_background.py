@@ -211,6 +211,7 @@ async def test_a_name_is_found_without_the_applications_attribute_access(client:
         assert (await running.api.run(function_url("/late"))).events == [*RESPONSE, "next"]
     for name in (
         r"Background task Guarded\.fail \(\S+guarded\.py:\d+\) failed",
+        r"Background task \S*_wrap_awaitable \(\S+guarded\.py:\d+\) failed",  # made by `wait_until`, for the app
         r"Background task guarded\.Guarded failed",
         r"Background task guarded\.Guarded\.fail failed",
         r"Task Guarded\.wait, created at \S+guarded\.py:\d+, is still running",

@@ -14,7 +14,15 @@ from adapter import BackgroundFailure, StreamingAdapter, wait_until
 from record import record
 
 # What `inspect` asks whatever is called for, to find out whether it is a coroutine function.
-OF_FUNCTIONS = ("_is_coroutine", "__name__", "__code__", "__defaults__", "__kwdefaults__", "__annotations__")
+OF_FUNCTIONS = (
+    "_is_coroutine",
+    "__annotations__",
+    "__code__",
+    "__defaults__",
+    "__kwdefaults__",
+    "__name__",
+    "__partialmethod__",
+)
 
 
 class Guarded:
