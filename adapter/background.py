@@ -13,7 +13,7 @@ import inspect
 import time
 import weakref
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .blocking import to_thread
 from .exceptions import AppError, DeadlineExceeded, repr_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import TypeAlias
 
-    from .work import Work
+    from .work import TaskRecord, Work
 
     _Future: TypeAlias = asyncio.Future[Any] | concurrent.futures.Future[Any]
 
@@ -123,13 +123,16 @@ async def expire(work: Work, main: asyncio.Task[None]) -> None:
 
 def task_failed(task: asyncio.Task[Any]) -> None:
     """A task has failed, and nobody has asked how it ended: log it, in its own context."""
-    record = record_of(task)
-    if record is None:
-        return
+    record = _recorded(task)
     file, line = record.place
     seconds = time.monotonic() - record.created_at
     context = record.context.copy()  # tracers go by the context to see an exception once
     context.run(_failed, record.work, task.exception(), f"{_name(task)} ({file}:{line})", _name(task), seconds, task)
+
+
+def _recorded(task: asyncio.Task[Any]) -> TaskRecord:
+    """The record of a task that is known to have one."""
+    return cast("TaskRecord", record_of(task))
 
 
 def _failed(
@@ -233,11 +236,9 @@ def _tasks(work: Work) -> set[asyncio.Future[Any]]:
     return tasks - skipped
 
 
-def _is_skipped(future: asyncio.Future[Any]) -> bool:
+def _is_skipped(task: Any) -> bool:
     """Whether a task is a library's watcher, or of a kind of which one has been left."""
-    if not isinstance(future, asyncio.Task) or future.done():
-        return False
-    return _kind(future) in _left or is_watcher(_inner(future.get_coro()))
+    return _kind(task) in _left or is_watcher(_inner(task.get_coro()))
 
 
 def _asked(work: Work) -> dict[asyncio.Future[Any], str]:
@@ -266,12 +267,9 @@ def _ended(work: Work, future: asyncio.Future[Any], name: str | None) -> None:
         _failed(work, future.exception(), name, name, time.monotonic() - work.begun)
 
 
-def _leave(work: Work, futures: Iterable[asyncio.Future[Any]]) -> None:
+def _leave(work: Work, tasks: Iterable[Any]) -> None:
     """Leave tasks that have not ended to themselves, and name them: each kind once, while one of it lives."""
-    for task in sorted(futures, key=_created_at):
-        record = record_of(task)
-        if record is None or not isinstance(task, asyncio.Task):
-            continue
+    for task in sorted(tasks, key=_created_at):
         kind = _kind(task)
         is_named = kind in _left
         _left.setdefault(kind, set()).add(task)
@@ -284,7 +282,7 @@ def _leave(work: Work, futures: Iterable[asyncio.Future[Any]]) -> None:
             "between invocations, and while it lives the adapter waits for no task of its kind. drain_timeout is how "
             "long the adapter waits; wait_until() is for work that has to be done",
             _name(task),
-            *record.place,
+            *_recorded(task).place,
             f"at the deadline of RequestId {request_id}"
             if work.state == "expired"
             else f"{work.rules.drain_timeout:g} s after the end of RequestId {request_id}'s handler",

@@ -65,6 +65,14 @@ async def test_a_kind_of_which_none_is_left_is_waited_for_again() -> None:
     assert len(lines(running, "is still running")) == 1
 
 
+async def test_a_kind_is_not_waited_for_while_one_of_several_is_left() -> None:
+    async with function("aftermath.handler") as running:
+        assert (await running.api.run(function_url("/held/several"))).events == [*RESPONSE, "next"]
+        assert (await running.api.run(function_url("/release"))).events == [*RESPONSE, "held", "held", "next"]
+        assert (await running.api.run(function_url("/held"))).events == [*RESPONSE, "held", "next"]
+    assert len(lines(running, "is still running")) == 1
+
+
 async def test_a_task_that_fails_after_its_invocation_has_ended_is_logged_as_its() -> None:
     async with function("aftermath.handler") as running:
         begun = await running.api.run(function_url("/held/failing"))

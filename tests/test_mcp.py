@@ -211,7 +211,9 @@ async def test_a_session_is_unknown_to_another_environment() -> None:
 async def test_as_the_docs_show_it(tmp_path: Path) -> None:
     (snippet,) = [snippet.values[0] for snippet in snippets("python") if "from mcp" in snippet.values[0]]
     (tmp_path / "snippet.py").write_text(snippet)
-    async with local_lambda("snippet.handler", *ONE_ENVIRONMENT, folder=tmp_path) as running:
+    host = "abc.lambda-url.us-east-1.on.aws"  # of a function URL, which is not this machine's
+    options = (*ONE_ENVIRONMENT, "--allow-host", host)
+    async with local_lambda("snippet.handler", *options, folder=tmp_path) as running:
         for mode in ("legacy", "auto"):
             arrived: asyncio.Queue[float] = asyncio.Queue()
 
@@ -221,7 +223,6 @@ async def test_as_the_docs_show_it(tmp_path: Path) -> None:
                 assert [arrived.get_nowait() for _ in range(arrived.qsize())] == [0, 1, 2]
         async with httpx.AsyncClient(base_url=running.url) as http:
             assert (await http.get("/mcp", headers=HEADERS)).status_code == 405
-            # As the host of a function URL, which is not this machine's.
-            listed = await http.post("/mcp", json=LIST, headers={**HEADERS, "host": "abc.lambda-url.us-east-1.on.aws"})
+            listed = await http.post("/mcp", json=LIST, headers={**HEADERS, "host": host})
             assert listed.status_code == 200
     assert "WARNING" not in running.output and "ERROR" not in running.output

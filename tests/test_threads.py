@@ -126,13 +126,13 @@ class TestWorkerThreads:
             return int(local.count)
 
         handler = StreamingAdapter(app, lifespan="off")
-        before = threading.active_count()
+        before = set(threading.enumerate())
         for _ in range(2):
             assert handler(function_url("/count"), {})["body"] == "1"
         deadline = time.monotonic() + 20
-        while threading.active_count() > before and time.monotonic() < deadline:
+        while set(threading.enumerate()) - before and time.monotonic() < deadline:
             time.sleep(0.005)
-        assert threading.active_count() == before
+        assert not set(threading.enumerate()) - before
 
 
 @pytest.mark.parametrize("handler", ["together", "meeting"])

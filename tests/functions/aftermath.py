@@ -123,6 +123,12 @@ async def starts_held() -> str:
     return "begun"
 
 
+@app.get("/held/several")
+async def starts_several_held() -> str:
+    kept.update(asyncio.create_task(held()) for _ in range(2))
+    return "begun"
+
+
 @app.get("/release")
 async def release(held_too: Annotated[bool, Query(alias="held")] = False) -> str:
     released.set()
