@@ -15,7 +15,6 @@ from .events import TEXT_MIME_TYPES, read_event
 from .exceptions import ConfigurationError, UnknownEventError
 from .invocation import enter, leave
 from .lifespan import MODES, Lifespan
-from .log import log_related
 from .response import SERVER_ERROR, Buffer
 from .stream import ResponseStream
 from .work import Rules, Work, watch_background_tasks
@@ -246,6 +245,8 @@ class StreamingAdapter:
                     self._home.run(lifespan.startup())
                 except Exception as exception:
                     if self._home.api is not None:
+                        from .log import log_related
+
                         log_related(exception, "The application's lifespan startup fails")
                     raise
                 self._home.lifespans.append(lifespan)
