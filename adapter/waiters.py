@@ -84,7 +84,7 @@ def _closure(waiters: dict[Future, dict[Future, bool]], roots: set[Future], *, i
 def _futures_of(callback: object) -> Iterator[Future]:
     """The futures that a callback of asyncio's tells of a result."""
     held: Iterable[object] = ()
-    if isinstance(callback, functools.partial):  # of `asyncio.wait_for`, before Python 3.12
+    if sys.version_info < (3, 12) and isinstance(callback, functools.partial):  # of `asyncio.wait_for`
         held = callback.args
     elif isinstance(callback, FunctionType) and callback.__module__.startswith("asyncio."):
         held = [cell.cell_contents for cell in callback.__closure__ or ()]
