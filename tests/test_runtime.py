@@ -564,9 +564,12 @@ class TestTheEnd:
         assert said[shutdown] in running.output
 
     @BOTH
-    async def test_a_slow_shutdown_after_the_last_invocation(self, client: str) -> None:
-        async with function("endings.handler", client=client, env={"SHUTDOWN": "slow"}) as running:
-            invoked = await self.begin(running, "/slow/0.05", "chunk")
+    @pytest.mark.parametrize("shutdown", ["slow", "in time"])
+    async def test_a_slow_shutdown_after_the_last_invocation(self, client: str, shutdown: str) -> None:
+        async with function("endings.handler", client=client, env={"SHUTDOWN": shutdown}) as running:
+            # The asyncio runtime takes SIGTERM in the loop, so that no app can see whether it has come.
+            path = "/until_sigterm" if client == "awslambdaric" else "/slow/0.05"
+            invoked = await self.begin(running, path, "chunk")
             running.process.send_signal(signal.SIGTERM)
             assert await running.exit(2) == 0
             assert invoked.body == b"begun done"

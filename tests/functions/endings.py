@@ -44,6 +44,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await task
     if os.environ.get("SHUTDOWN") == "slow":
         await asyncio.sleep(10)
+    if os.environ.get("SHUTDOWN") == "in time":  # after the 150 ms at which what is under way would be cancelled
+        await asyncio.sleep(0.2)
     record("shutdown")
 
 
@@ -76,6 +78,17 @@ async def slow(seconds: float) -> StreamingResponse:
     async def pieces() -> AsyncIterator[str]:
         yield "begun "
         await asyncio.sleep(seconds)
+        yield "done"
+
+    return StreamingResponse(pieces())
+
+
+@app.get("/until_sigterm")
+async def until_sigterm() -> StreamingResponse:
+    async def pieces() -> AsyncIterator[str]:
+        yield "begun "
+        while signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:  # as it is once the first has come
+            await asyncio.sleep(0.005)
         yield "done"
 
     return StreamingResponse(pieces())
