@@ -403,10 +403,21 @@ def keep_task_factory(loop: asyncio.AbstractEventLoop) -> None:
 
     ``asyncio.eager_task_factory`` and X-Ray's ``AsyncContext`` are such factories: they make the tasks, as they would.
     """
-    set_task_factory = loop.set_task_factory
-    set_task_factory(_recorded(loop.get_task_factory()))
-    # https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.set_task_factory
-    vars(loop)["set_task_factory"] = lambda factory: set_task_factory(_recorded(factory))
+    set_factory = loop.set_task_factory
+
+    def set_task_factory(factory: Any) -> None:
+        recorded = _recorded(factory)
+        # https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.set_task_factory
+        set_factory(recorded if recorded is make_task else functools.partial(_call, recorded))
+        vars(loop)["get_task_factory"] = lambda: recorded  # anyio goes by what it finds there
+
+    set_task_factory(loop.get_task_factory())
+    vars(loop)["set_task_factory"] = set_task_factory
+
+
+def _call(factory: Any, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
+    """Call a task factory with the arguments that are not None: uvloop passes some that not every factory takes."""
+    return factory(loop, coro, **{name: value for name, value in kwargs.items() if value is not None})
 
 
 def _recorded(factory: Any) -> Any:
@@ -437,8 +448,7 @@ def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyn
 
 
 def _make_by(factory: Any, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
-    given = {name: value for name, value in kwargs.items() if value is not None}  # uvloop passes None, too
-    return _make(lambda coro: factory(loop, coro, **given), coro)
+    return _make(lambda coro: factory(loop, coro, **kwargs), coro)
 
 
 def _make(construct: Callable[..., Any], coro: Any, **kwargs: Any) -> Any:

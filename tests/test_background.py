@@ -681,8 +681,7 @@ def test_rules_are_checked(rules: dict[str, Any]) -> None:
 async def test_an_app_may_set_a_task_factory_of_its_own(client: str, where: str, which: str) -> None:
     if which == "eager" and sys.version_info < (3, 12):
         pytest.skip("asyncio.eager_task_factory is there from Python 3.12 on")
-    # uvloop hands a factory arguments that the eager one does not take before Python 3.14.
-    env = {"FACTORY": f"{where} {which}", **({"ADAPTER_LOOP": "asyncio"} if which == "eager" else {})}
+    env = {"FACTORY": f"{where} {which}"}
     async with function("task_factories.handler", client=client, env=env) as running:
         for _ in range(2):
             invoked = await running.api.run(function_url())
